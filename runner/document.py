@@ -1,0 +1,459 @@
+"""YAML text -> Document: strict YAML 1.2, which knows the line and column of everything in it.
+
+One pass over libyaml's events builds plain values without recursion and finds every mistake of form:
+duplicate and non-string keys, tags, merge keys, several documents, and documents that are too deep or expand
+too far. Places are kept out of the way: they are found by a second pass, only when there is something to point at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import Diagnostic, Invalid
+
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH = 64
+MAX_ALIAS_NODES = 50_000
+MAX_ALIAS_BYTES = 4 * 2**20
+
+Keys = tuple[str | int, ...]
+
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
+_WORDS: dict[str, Any] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+_MAYBE_NUMBER = frozenset("0123456789+-.")
+
+_LOADER = getattr(yaml, "CLoader", yaml.Loader)
+
+
+def resolve(text: str) -> Any:
+    """Return the value of a plain scalar by the YAML 1.2 core schema; a number with a zero in front stays text.
+
+    Raises ValueError for a number that is not finite.
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in _MAYBE_NUMBER:
+        return text
+    if _INT.match(text):
+        if len(text) > 400:
+            raise ValueError("has too many digits")
+        return int(text)
+    if text[:2] == "0x" and re.fullmatch("0x[0-9a-fA-F]+", text):
+        return int(text, 16)
+    if text[:2] == "0o" and re.fullmatch("0o[0-7]+", text):
+        return int(text[2:], 8)
+    if _NOT_FINITE.match(text):
+        raise ValueError("is not a finite number")
+    if _FLOAT.match(text):
+        number = float(text)
+        if number in (float("inf"), float("-inf")):
+            raise ValueError("is too large for a number")
+        return number
+    return text
+
+
+class Document:
+    """One YAML file: its value, and where each part of it stands."""
+
+    def __init__(self, path: str, text: str, value: Mapping[str, Any]) -> None:
+        self.path = path
+        self.text = text
+        self.value = value
+        self._places: _Places | None = None
+
+    def diagnostic(
+        self, code: str, text: str, at: Sequence[str | int] = (), *, key: bool = False, offset: int = 0, help: str = ""
+    ) -> Diagnostic:
+        """Return a mistake at the value under `at`, at its key if `key`, or `offset` characters into its text."""
+        line, column = self.place(tuple(at), key=key, offset=offset)
+        return Diagnostic(self.path, line, column, code, text, help, self.source(line))
+
+    def place(self, at: Keys, *, key: bool = False, offset: int = 0) -> tuple[int, int]:
+        """Return line and column (from 1) of the nearest existing part on the way to `at`."""
+        if self._places is None:
+            self._places = _Places(self.text)
+        return self._places.find(at, key=key, offset=offset)
+
+    def source(self, line: int) -> str:
+        lines = self.text.splitlines()
+        return lines[line - 1] if 0 < line <= len(lines) else ""
+
+    def written(self, at: Keys) -> str:
+        """Return a scalar as it stands in the file, before YAML made a value of it."""
+        if self._places is None:
+            self._places = _Places(self.text)
+        return self._places.written.get(at, "")
+
+
+def load(path: Path, shown: str, text_of: Callable[[Path], bytes] = Path.read_bytes) -> Document:
+    """Read one YAML file; `shown` is its name in messages. Raises Invalid with every mistake of form."""
+
+    def refuse(code: str, text: str, help: str = "") -> Invalid:
+        return Invalid([Diagnostic(shown, 0, 0, code, text, help)])
+
+    try:
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise refuse("E110", f"the file is larger than {MAX_BYTES // 2**20} MiB", "split the pipeline in several")
+        raw = text_of(path)
+    except FileNotFoundError:
+        raise refuse("E109", f"there is no file {shown}") from None
+    except IsADirectoryError:
+        raise refuse("E109", f"{shown} is a folder, not a YAML file") from None
+    except (OSError, ValueError) as error:
+        raise refuse("E109", f"cannot read {shown}: {getattr(error, 'strerror', None) or error}") from None
+    return parse(raw, shown)
+
+
+def parse(raw: bytes, shown: str) -> Document:
+    """Return the Document of `raw`; raises Invalid with every mistake of form."""
+    if len(raw) > MAX_BYTES:
+        raise Invalid([Diagnostic(shown, 0, 0, "E110", f"the file is larger than {MAX_BYTES // 2**20} MiB")])
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        raise Invalid(
+            [Diagnostic(shown, line, column, "E100", "YAML: the file is not UTF-8", "save it as UTF-8")]
+        ) from None
+    builder = _Builder(shown, text)
+    value = builder.build()
+    if not builder.mistakes and not isinstance(value, dict):
+        what = "the document is empty" if value is None else f"the document is {kind_of(value)}"
+        builder.mistake("E102", f"{what}; it must be a mapping of fields", (0, 0), "start with `apiVersion: runner/v1`")
+    if builder.mistakes:
+        raise Invalid(builder.mistakes)
+    return Document(shown, text, value)
+
+
+def kind_of(value: Any) -> str:
+    """Return what a value is, in the user's words."""
+    match value:
+        case None:
+            return "empty"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a number"
+        case str():
+            return "a string"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+class _TooMuch(Exception):
+    pass
+
+
+class _Frame:
+    """One open mapping or list."""
+
+    __slots__ = ("anchor", "bytes", "is_key", "key", "lines", "nodes", "value")
+
+    def __init__(self, value: Any, anchor: str | None, is_key: bool) -> None:
+        self.value = value
+        self.is_key = is_key  # a mapping or list in the place of a key: a mistake that is already noted
+        self.anchor = anchor
+        self.key: str | None = None  # a mapping's key that waits for its value
+        self.lines: dict[str, int] = {}
+        self.nodes = 1
+        self.bytes = 0
+
+
+class _Builder:
+    """Walks the events once, with a stack of its own, and collects mistakes instead of stopping at the first."""
+
+    def __init__(self, shown: str, text: str) -> None:
+        self.shown = shown
+        self.text = text
+        self.lines: list[str] | None = None
+        self.mistakes: list[Diagnostic] = []
+        self.anchors: dict[str, tuple[Any, int, int]] = {}
+        self.alias_nodes = 0
+        self.alias_bytes = 0
+
+    def mistake(self, code: str, text: str, place: tuple[int, int], help: str = "") -> None:
+        if self.lines is None:
+            self.lines = self.text.splitlines()
+        line, column = place
+        source = self.lines[line] if line < len(self.lines) else ""
+        self.mistakes.append(Diagnostic(self.shown, line + 1, column + 1, code, text, help, source))
+
+    def build(self) -> Any:
+        try:
+            return self._walk()
+        except _TooMuch:
+            return None
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = (mark.line, mark.column) if mark else (0, 0)
+            self._syntax(str(error.problem or error.context), place)
+        except yaml.YAMLError as error:
+            bad = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
+            at = bad.start() if bad else 0
+            place = (self.text.count("\n", 0, at), at - self.text.rfind("\n", 0, at) - 1)
+            what = f"the control character {bad.group()!r} is not allowed" if bad else str(error)
+            self._syntax(what, place)
+        return None
+
+    def _syntax(self, problem: str, place: tuple[int, int]) -> None:
+        line, column = place
+        lines = self.text.splitlines()
+        source = lines[line] if line < len(lines) else ""
+        cut = _cut_expression(lines, line)
+        if cut:
+            self.mistake("E111", "YAML split this expression at the comma; put it in quotes", cut)
+            return
+        help = ""
+        if "\t" in source[: column + 1] or (line and "\t" in source):
+            help = "indent with spaces, not tabs"
+        elif "cannot start any token" in problem and source[column : column + 1] in "@`%":
+            help = "put the text in quotes"
+        elif "mapping values are not allowed" in problem:
+            help = "a text that holds `: ` needs quotes; or the line is indented too far"
+        self.mistake("E100", f"YAML: {problem}", place, help)
+
+    def _walk(self) -> Any:
+        root: Any = None
+        stack: list[_Frame] = []
+        documents = 0
+        for event in yaml.parse(self.text, Loader=_LOADER):
+            kind = type(event)
+            if kind is yaml.ScalarEvent:
+                value = self._scalar(event, bool(stack) and stack[-1].key is None and isinstance(stack[-1].value, dict))
+                size = len(event.value)
+                if event.anchor:
+                    self.anchors[event.anchor] = (value, 1, size)
+                if not stack:
+                    root = value
+                    continue
+                frame = stack[-1]
+                frame.nodes += 1
+                frame.bytes += size
+                self._put(frame, value, event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                if event.tag:
+                    self._tag(event)
+                if len(stack) >= MAX_DEPTH:
+                    self.mistake("E110", f"the document is nested deeper than {MAX_DEPTH} levels", _at(event))
+                    raise _TooMuch
+                new: Any = {} if kind is yaml.MappingStartEvent else []
+                is_key = bool(stack) and isinstance(stack[-1].value, dict) and stack[-1].key is None
+                if is_key:
+                    self.mistake("E108", f"keys must be strings; this one is {kind_of(new)}", _at(event))
+                if not stack:
+                    root = new
+                stack.append(_Frame(new, event.anchor, is_key))
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                frame = stack.pop()
+                if frame.anchor:
+                    self.anchors[frame.anchor] = (frame.value, frame.nodes, frame.bytes)
+                if stack:
+                    stack[-1].nodes += frame.nodes
+                    stack[-1].bytes += frame.bytes
+                    if frame.is_key:
+                        stack[-1].key = "\0"
+                    else:
+                        self._put(stack[-1], frame.value, event)
+            elif kind is yaml.AliasEvent:
+                self._alias(event, stack)
+            elif kind is yaml.DocumentStartEvent:
+                documents += 1
+                if documents == 2:
+                    self.mistake("E100", "YAML: a file holds one document; here a second one starts", _at(event))
+                    raise _TooMuch
+                if event.tags:
+                    self.mistake("E108", "YAML tags are not allowed", _at(event))
+        return root
+
+    def _put(self, frame: _Frame, value: Any, event: Any) -> None:
+        if not isinstance(frame.value, dict):
+            frame.value.append(value)
+        elif frame.key is not None:
+            if not frame.key.startswith("\0"):
+                frame.value[frame.key] = value
+            frame.key = None
+        else:
+            frame.key = self._key(frame, value, event)
+
+    def _key(self, frame: _Frame, value: Any, event: Any) -> str:
+        line = event.start_mark.line
+        if not isinstance(value, str):
+            written = getattr(event, "value", "") or "empty"
+            self.mistake(
+                "E108", f"keys must be strings; this one is {kind_of(value)}: {written}", _at(event), "put it in quotes"
+            )
+            return "\0"
+        if value == "<<" and not getattr(event, "style", None):
+            self.mistake("E105", "merge keys are not part of YAML 1.2; use `defaults:`", _at(event))
+            return "\0"
+        if value.startswith("\0"):
+            self.mistake("E108", "keys may not hold a NUL character", _at(event))
+            return "\0"
+        if value in frame.lines:
+            self.mistake("E103", f"key {value!r} is given twice (first on line {frame.lines[value] + 1})", _at(event))
+            return "\0"
+        frame.lines[value] = line
+        return value
+
+    def _scalar(self, event: Any, is_key: bool) -> Any:
+        if event.tag:
+            self._tag(event)
+            return event.value
+        if event.style:  # quoted or block: always text
+            return event.value
+        try:
+            return resolve(event.value)
+        except ValueError as error:
+            if not is_key:
+                self.mistake("E108", f"{event.value[:40]} {error}", _at(event), "put it in quotes if a text is meant")
+            return event.value
+
+    def _tag(self, event: Any) -> None:
+        self.mistake("E108", f"YAML tags are not allowed: {event.tag}", _at(event), "remove the tag")
+
+    def _alias(self, event: Any, stack: list[_Frame]) -> None:
+        name = event.anchor
+        if any(frame.anchor == name for frame in stack):
+            self.mistake("E110", f"the anchor `{name}` refers to itself", _at(event))
+            raise _TooMuch
+        if name not in self.anchors:
+            self.mistake("E100", f"YAML: there is no anchor `{name}` before this line", _at(event))
+            raise _TooMuch
+        value, nodes, size = self.anchors[name]
+        self.alias_nodes += nodes
+        self.alias_bytes += size
+        if self.alias_nodes > MAX_ALIAS_NODES or self.alias_bytes > MAX_ALIAS_BYTES:
+            self.mistake("E110", "aliases expand too far", _at(event), "write the repeated part once, as a parameter")
+            raise _TooMuch
+        if not stack:
+            return
+        frame = stack[-1]
+        frame.nodes += nodes
+        frame.bytes += size
+        if isinstance(frame.value, dict) and frame.key is None and not isinstance(value, str):
+            self.mistake("E108", f"keys must be strings; this one is {kind_of(value)}", _at(event))
+            frame.key = "\0"
+            return
+        self._put(frame, value, event)
+
+
+def _at(event: Any) -> tuple[int, int]:
+    return event.start_mark.line, event.start_mark.column
+
+
+def _cut_expression(lines: Sequence[str], line: int) -> tuple[int, int] | None:
+    """Return where an expression starts that a comma inside a flow collection has cut in two."""
+    if line >= len(lines):
+        return None
+    for match in re.finditer(r"(?<!\$)\$\(", lines[line]):
+        head = lines[line][: match.start()]
+        if ("[" in head or "{" in head) and head.count('"') % 2 == 0 and head.count("'") % 2 == 0:
+            depth = 0
+            for char in lines[line][match.end() - 1 :]:
+                depth += (char == "(") - (char == ")")
+                if char == "," and depth >= 1:
+                    return line, match.start()
+                if depth == 0:
+                    break
+    return None
+
+
+class _Places:
+    """Where each key and value of a document starts; made by a pass that trusts the first one."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.splitlines()
+        self.values: dict[Keys, Any] = {}
+        self.keys: dict[Keys, Any] = {}
+        self.written: dict[Keys, str] = {}
+        stack: list[tuple[str, list[Any]]] = []  # (kind, [keys so far, pending key or next index])
+        path: list[str | int] = []
+        for event in yaml.parse(text, Loader=_LOADER):
+            kind = type(event)
+            if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                stack.pop()
+                self._after(stack, path)
+                continue
+            if kind not in (yaml.ScalarEvent, yaml.AliasEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent):
+                continue
+            if stack and stack[-1][0] == "map" and stack[-1][1][0] is None:
+                key = event.value if kind is yaml.ScalarEvent else ""
+                stack[-1][1][0] = key
+                self.keys[(*path, key)] = event
+                path.append(key)
+                continue
+            if stack and stack[-1][0] == "seq":
+                path.append(stack[-1][1][0])
+            here = tuple(path)
+            self.values[here] = event
+            if kind is yaml.MappingStartEvent:
+                stack.append(("map", [None]))
+            elif kind is yaml.SequenceStartEvent:
+                stack.append(("seq", [0]))
+            else:
+                self.written[here] = getattr(event, "value", "")
+                self._after(stack, path)
+
+    @staticmethod
+    def _after(stack: list[tuple[str, list[Any]]], path: list[str | int]) -> None:
+        if not stack:
+            return
+        path.pop()
+        kind, state = stack[-1]
+        state[0] = None if kind == "map" else state[0] + 1
+
+    def find(self, at: Keys, *, key: bool, offset: int) -> tuple[int, int]:
+        while at and at not in self.values and at not in self.keys:
+            at, key, offset = at[:-1], True, 0
+        event = self.keys.get(at) if key else None
+        event = event or self.values.get(at) or self.keys.get(at)
+        if event is None:
+            return 1, 1
+        line, column = event.start_mark.line, event.start_mark.column
+        if offset and not key:
+            line, column = self._inside(event, offset)
+        return line + 1, column + 1
+
+    def _inside(self, event: Any, offset: int) -> tuple[int, int]:
+        """Return line and column of the character `offset` of a scalar's value."""
+        line, column = event.start_mark.line, event.start_mark.column
+        if event.style in ("|", ">"):
+            before = event.value[:offset]
+            wanted = line + 1 + before.count("\n")
+            source = self.lines[wanted] if wanted < len(self.lines) else ""
+            first = self.lines[line + 1] if line + 1 < len(self.lines) else ""
+            indent = len(first) - len(first.lstrip(" "))
+            return wanted, min(indent + len(before) - (before.rfind("\n") + 1), len(source))
+        if event.style == '"':
+            source = self.lines[line]
+            at, seen = column + 1, 0
+            while seen < offset and at < len(source):
+                at += {"x": 4, "u": 6, "U": 10}.get(source[at + 1 : at + 2], 2) if source[at] == "\\" else 1
+                seen += 1
+            return line, at
+        if event.style == "'":
+            quotes = event.value[:offset].count("'")
+            return line, column + 1 + offset + quotes
+        if event.end_mark.line != line:  # a plain scalar over several lines: look for the rest of it
+            piece = event.value[offset : offset + 24].split()[0] if event.value[offset:].split() else ""
+            for number in range(line, event.end_mark.line + 1):
+                found = self.lines[number].find(piece, column if number == line else 0)
+                if piece and found >= 0:
+                    return number, found
+            return line, column
+        return line, column + offset

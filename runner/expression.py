@@ -1,0 +1,813 @@
+"""`$( ... )`: parse a scalar into a Template, check its types against a scope, evaluate it.
+
+A reference is the only way to read a param or another step's output, so the references of a template are the
+edges of the graph. Nothing is ever re-parsed: values are put into the parsed tree, once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from .errors import suggest
+
+
+class ExpressionError(Exception):
+    """A mistake in an expression, `offset` characters into its scalar."""
+
+    def __init__(self, code: str, text: str, offset: int, help: str = "") -> None:
+        super().__init__(text)
+        self.code, self.text, self.offset, self.help = code, text, offset, help
+
+
+class EvaluationError(Exception):
+    """An expression that is well typed but has no value: a division by zero, a missing pointer."""
+
+
+# --- types ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Type:
+    name: str  # string integer number boolean duration null file dir object any list
+    item: Type | None = None
+    optional: bool = False
+
+    def __str__(self) -> str:
+        shown = f"list of {self.item}" if self.name == "list" and self.item else self.name
+        return f"{shown}?" if self.optional else shown
+
+
+STRING, INTEGER, NUMBER, BOOLEAN = Type("string"), Type("integer"), Type("number"), Type("boolean")
+DURATION, NULL, FILE, DIR, ANY, OBJECT = Type("duration"), Type("null"), Type("file"), Type("dir"), Type("any"), Type("object")
+_TEXTUAL = {"string", "file", "dir", "duration"}
+_NUMERIC = {"integer", "number"}
+_IN_TEXT = _TEXTUAL | _NUMERIC | {"boolean", "null"}
+
+
+def fits(given: Type, wanted: Type) -> bool:
+    """Whether a value of type `given` may stand where `wanted` is asked for."""
+    if given.optional and not wanted.optional:
+        return False
+    if wanted.name == "any" or given.name == wanted.name:
+        if wanted.name == "list" and wanted.item and given.item:
+            return fits(given.item, wanted.item)
+        return True
+    if wanted.name == "number":
+        return given.name == "integer"
+    return wanted.name == "string" and given.name in _TEXTUAL
+
+
+# --- tree -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    value: Any
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A dotted name: `params.x`, `steps.train.outputs.model`."""
+
+    path: tuple[str, ...]
+    at: int
+    ats: tuple[int, ...]  # where each name starts
+
+    def __str__(self) -> str:
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function, or an operator under its sign."""
+
+    name: str
+    args: tuple[Node, ...]
+    at: int
+
+
+Node = Literal | Ref | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A scalar: literal texts and expressions in turn. `exact` is the one expression that is the whole scalar."""
+
+    parts: tuple[str | Node, ...]
+
+    @property
+    def exact(self) -> Node | None:
+        return self.parts[0] if len(self.parts) == 1 and not isinstance(self.parts[0], str) else None
+
+    @property
+    def literal(self) -> str | None:
+        """The text itself where nothing has to be put in."""
+        if not self.parts:
+            return ""
+        return self.parts[0] if len(self.parts) == 1 and isinstance(self.parts[0], str) else None
+
+    def refs(self) -> Iterator[Ref]:
+        for part in self.parts:
+            if not isinstance(part, str):
+                yield from refs(part)
+
+
+def refs(node: Node) -> Iterator[Ref]:
+    """Every reference below `node`."""
+    match node:
+        case Ref():
+            yield node
+        case Call():
+            for arg in node.args:
+                yield from refs(arg)
+
+
+def unguarded(node: Node) -> Iterator[Ref]:
+    """References that are not an argument of `coalesce` or `default`."""
+    match node:
+        case Ref():
+            yield node
+        case Call(name="coalesce" | "default"):
+            for arg in node.args:
+                if not isinstance(arg, Ref):
+                    yield from unguarded(arg)
+        case Call():
+            for arg in node.args:
+                yield from unguarded(arg)
+
+
+# --- parsing ----------------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(
+    r"(?P<space>\s+)"
+    r"|(?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
+    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)*)"
+    r"|(?P<string>\"(?:[^\"\\]|\\.)*\"|'[^']*')"
+    r"|(?P<op>==|!=|<=|>=|[-+*/%<>()\[\],.])"
+)
+_COMPARE = {"==", "!=", "<", "<=", ">", ">=", "in", "not in"}
+_MAX_DEPTH = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+
+
+def _tokens(text: str, start: int) -> Iterator[_Token]:
+    """Yield tokens from `start`, up to the parenthesis that closes the expression (it too)."""
+    depth = 0
+    at = start
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if not found:
+            char = text[at]
+            if char in "\"'":
+                raise ExpressionError("E203", "this text has no closing quote", at)
+            help = {"=": "compare with `==`", "&": "write `and`", "|": "write `or`", "!": "write `not`"}.get(char, "")
+            raise ExpressionError("E203", f"unexpected character {char!r}", at, help)
+        kind = found.lastgroup or ""
+        if kind != "space":
+            yield _Token(kind, found.group(), at)
+            depth += (found.group() == "(") - (found.group() == ")")
+            if depth < 0:
+                return
+        at = found.end()
+    raise ExpressionError("E203", "`$(` has no closing `)`", start - 2, "write `$$(` for the text `$(`")
+
+
+class _Parser:
+    def __init__(self, text: str, start: int) -> None:
+        self.tokens = list(_tokens(text, start))
+        self.next = 0
+        self.depth = 0
+
+    @property
+    def token(self) -> _Token:
+        return self.tokens[self.next]
+
+    def take(self, *texts: str) -> _Token | None:
+        token = self.token
+        if token.text in texts and token.kind != "string":
+            self.next += 1
+            return token
+        return None
+
+    def expect(self, text: str) -> None:
+        if not self.take(text):
+            self.fail(f"expected `{text}`")
+
+    def fail(self, wanted: str) -> NoReturn:
+        token = self.token
+        found = "the end of the expression" if self.next == len(self.tokens) - 1 else f"`{token.text}`"
+        raise ExpressionError("E203", f"{wanted}, found {found}", token.at)
+
+    def whole(self) -> tuple[Node, int]:
+        node = self.either()
+        end = self.tokens[-1]
+        if self.next != len(self.tokens) - 1:
+            self.fail("expected an operator or `)`")
+        return node, end.at + 1
+
+    def either(self) -> Node:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise ExpressionError("E203", f"the expression is nested deeper than {_MAX_DEPTH} levels", self.token.at)
+        node = self.both()
+        while token := self.take("or"):
+            node = Call("or", (node, self.both()), token.at)
+        self.depth -= 1
+        return node
+
+    def both(self) -> Node:
+        node = self.negation()
+        while token := self.take("and"):
+            node = Call("and", (node, self.negation()), token.at)
+        return node
+
+    def negation(self) -> Node:
+        nots = []
+        while token := self.take("not"):
+            nots.append(token)
+        node = self.comparison()
+        for token in reversed(nots):
+            node = Call("not", (node,), token.at)
+        return node
+
+    def comparison(self) -> Node:
+        left = self.addition()
+        operator = self.compare()
+        if not operator:
+            return left
+        node = Call(operator.text, (left, self.addition()), operator.at)
+        again = self.compare()
+        if again:
+            raise ExpressionError("E203", "comparisons do not chain; join them with `and`", again.at)
+        return node
+
+    def compare(self) -> _Token | None:
+        if token := self.take("==", "!=", "<", "<=", ">", ">=", "in"):
+            return token
+        if token := self.take("not"):
+            self.expect("in")
+            return _Token("op", "not in", token.at)
+        return None
+
+    def addition(self) -> Node:
+        node = self.product()
+        while token := self.take("+", "-"):
+            node = Call(token.text, (node, self.product()), token.at)
+        return node
+
+    def product(self) -> Node:
+        node = self.unary()
+        while token := self.take("*", "/", "%"):
+            node = Call(token.text, (node, self.unary()), token.at)
+        return node
+
+    def unary(self) -> Node:
+        signs = []
+        while token := self.take("-"):
+            signs.append(token)
+        node = self.postfix()
+        for token in reversed(signs):
+            node = Call("negate", (node,), token.at)
+        return node
+
+    def postfix(self) -> Node:
+        node = self.primary()
+        while token := self.take("["):
+            node = Call("index", (node, self.either()), token.at)
+            self.expect("]")
+        return node
+
+    def primary(self) -> Node:
+        token = self.token
+        if token.kind == "number":
+            self.next += 1
+            value = float(token.text) if re.search(r"[.eE]", token.text) else int(token.text)
+            if value in (math.inf, -math.inf):
+                raise ExpressionError("E203", "this number is too large", token.at)
+            return Literal(value, token.at)
+        if token.kind == "string":
+            self.next += 1
+            return Literal(_unquote(token), token.at)
+        if token.kind == "name":
+            return self.name()
+        if self.take("("):
+            node = self.either()
+            self.expect(")")
+            return node
+        if self.take("["):
+            return Call("list", self.arguments("]"), token.at)
+        self.fail("expected a value")
+
+    def name(self) -> Node:
+        token = self.token
+        if token.text in ("and", "or", "not", "in"):
+            self.fail("expected a value")
+        self.next += 1
+        if token.text in ("true", "false", "null"):
+            return Literal({"true": True, "false": False, "null": None}[token.text], token.at)
+        if self.take("("):
+            return Call(token.text, self.arguments(")"), token.at)
+        names, ats = [token.text], [token.at]
+        while self.take("."):
+            if self.token.kind != "name":
+                self.fail("expected a name after `.`")
+            names.append(self.token.text)
+            ats.append(self.token.at)
+            self.next += 1
+        return Ref(tuple(names), token.at, tuple(ats))
+
+    def arguments(self, close: str) -> tuple[Node, ...]:
+        args: list[Node] = []
+        if self.take(close):
+            return ()
+        while True:
+            args.append(self.either())
+            if self.take(close):
+                return tuple(args)
+            if not self.take(","):
+                self.fail(f"expected `,` or `{close}`")
+
+
+def _unquote(token: _Token) -> str:
+    if token.text[0] == "'":
+        return token.text[1:-1]
+    escapes = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
+
+    def replace(found: re.Match[str]) -> str:
+        if found.group(1) not in escapes:
+            raise ExpressionError("E203", f"unknown escape \\{found.group(1)}", token.at + found.start())
+        return escapes[found.group(1)]
+
+    return re.sub(r"\\(.)", replace, token.text[1:-1], flags=re.S)
+
+
+@lru_cache(maxsize=65_536)
+def parse(text: str) -> Template:
+    """Return the Template of a scalar's text; raises ExpressionError."""
+    parts: list[str | Node] = []
+    literal = ""
+    at = 0
+    while (found := text.find("$(", at)) >= 0:
+        if found > at and text[found - 1] == "$":
+            literal += text[at : found - 1] + "$("
+            at = found + 2
+            continue
+        literal += text[at:found]
+        if literal:
+            parts.append(literal)
+        literal = ""
+        node, at = _Parser(text, found + 2).whole()
+        parts.append(node)
+    literal += text[at:]
+    if literal or not parts:
+        parts.append(literal)
+    return Template(tuple(parts))
+
+
+# --- checking ---------------------------------------------------------------------------------------------------
+
+Scope = Callable[[Ref], Type]  # raises ExpressionError for a name that is not there
+
+_FUNCTIONS = (
+    "len string integer number boolean json basename join lower starts_with matches min max sum round coalesce default if"
+).split()
+_ARITY = {
+    "len": (1, 1), "string": (1, 1), "integer": (1, 1), "number": (1, 1), "boolean": (1, 1), "json": (1, 2),
+    "basename": (1, 1), "join": (1, 2), "lower": (1, 1), "starts_with": (2, 2), "matches": (2, 2), "min": (1, 99),
+    "max": (1, 99), "sum": (1, 1), "round": (1, 2), "coalesce": (1, 99), "default": (2, 2), "if": (3, 3),
+}  # fmt: skip
+
+
+def check(node: Node, scope: Scope) -> Type:
+    """Return the type of `node`; raises ExpressionError at the first part that has none."""
+    match node:
+        case Literal(value=None):
+            return NULL
+        case Literal(value=value):
+            return type_of(value)
+        case Ref():
+            return scope(node)
+        case Call(name="coalesce" | "default"):
+            return _check_coalesce(node, scope)
+        case Call():
+            return _check_call(node, [check(arg, scope) for arg in node.args], scope)
+
+
+def type_of(value: Any) -> Type:
+    match value:
+        case None:
+            return NULL
+        case bool():
+            return BOOLEAN
+        case int():
+            return INTEGER
+        case float():
+            return NUMBER
+        case str():
+            return STRING
+        case list() | tuple():
+            return Type("list", _common([type_of(v) for v in value]))
+        case _:
+            return OBJECT
+
+
+def _common(types: Sequence[Type]) -> Type:
+    present = [t for t in types if t.name != "null"]
+    optional = any(t.optional for t in types) or len(present) < len(types)
+    names = {t.name for t in present}
+    if not names:
+        base = NULL if types else ANY
+    elif len(names) == 1:
+        base = present[0]
+    elif names <= _NUMERIC:
+        base = NUMBER
+    elif names <= _TEXTUAL:
+        base = STRING
+    else:
+        base = ANY
+    return Type(base.name, base.item, optional and base.name != "null")
+
+
+def _check_coalesce(node: Call, scope: Scope) -> Type:
+    _check_arity(node)
+    types = [check(arg, scope) for arg in node.args]
+    common = _common(types)
+    closed = any(not t.optional and t.name != "null" for t in types)
+    if common.name == "any" and not any(t.name == "any" for t in types):
+        raise ExpressionError("E203", f"{node.name}() needs values of one type", node.at)
+    return Type(common.name, common.item, not closed)
+
+
+def _check_arity(node: Call) -> None:
+    if node.name not in _ARITY:
+        raise ExpressionError("E203", f"there is no function `{node.name}`", node.at, suggest(node.name, _FUNCTIONS, "functions"))
+    low, high = _ARITY[node.name]
+    if not low <= len(node.args) <= high:
+        wanted = str(low) if low == high else f"{low} to {high}" if high < 99 else f"{low} or more"
+        raise ExpressionError("E203", f"{node.name}() takes {wanted} arguments, not {len(node.args)}", node.at)
+
+
+def _show(node: Node) -> str:
+    match node:
+        case Ref():
+            return node.path[-1]
+        case Literal():
+            return json.dumps(node.value)
+        case Call():
+            return f"{node.name}(...)"
+
+
+def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
+    name, at = node.name, node.at
+
+    def need(index: int, *names: str) -> None:
+        given = types[index]
+        if given.name == "any" and "any" not in names:
+            raise ExpressionError(
+                "E203", "this value may be of any type; cast it", _start(node.args[index]), "string(), integer(), number() or boolean()"
+            )
+        if given.optional:
+            raise ExpressionError(
+                "E203", f"{_show(node.args[index])} may be missing", _start(node.args[index]), "close it with coalesce(value, default)"
+            )
+        if given.name not in names:
+            wanted = " or ".join(names)
+            raise ExpressionError("E203", f"`{name}` needs {wanted} here, not {given}", _start(node.args[index]))
+
+    match name:
+        case "list":
+            return Type("list", _common(types))
+        case "and" | "or" | "not":
+            for index in range(len(types)):
+                need(index, "boolean")
+            return BOOLEAN
+        case "==" | "!=":
+            left, right = types
+            if "any" in (left.name, right.name):
+                need(0 if left.name == "any" else 1, "string")
+            if "null" not in (left.name, right.name) and _common(types).name == "any":
+                raise ExpressionError("E203", f"cannot compare {left} and {right}", at)
+            return BOOLEAN
+        case "<" | "<=" | ">" | ">=":
+            left, right = types
+            for index in (0, 1):
+                if types[index].optional or types[index].name == "any":
+                    need(index, "number", "string", "duration")
+            names = {left.name, right.name}
+            if not (names <= _NUMERIC or names == {"string"} or names == {"duration"}):
+                shown = f"{_show(node.args[0])} {name} {_show(node.args[1])}"
+                raise ExpressionError("E203", f"cannot order {left} and {right}", at, shown)
+            return BOOLEAN
+        case "in" | "not in":
+            need(1, "list", "string", "object")
+            if types[1].name == "string":
+                need(0, "string", "file", "dir")
+            elif types[1].name == "list" and types[1].item and _common([types[0], types[1].item]).name == "any" and types[1].item.name != "any":
+                raise ExpressionError("E203", f"a {types[1]} holds no {types[0]}", at)
+            return BOOLEAN
+        case "+" | "-" | "*" | "/" | "%":
+            if name == "+" and any(t.name in _TEXTUAL for t in types):
+                raise ExpressionError("E203", "`+` adds numbers; join texts by writing them together: $(a)$(b)", at)
+            need(0, "integer", "number")
+            need(1, "integer", "number")
+            return NUMBER if name == "/" or NUMBER in types else INTEGER
+        case "negate":
+            need(0, "integer", "number")
+            return types[0]
+        case "index":
+            need(0, "list", "object")
+            if types[0].name == "list":
+                need(1, "integer")
+                return types[0].item or ANY
+            need(1, "string")
+            return ANY
+    _check_arity(node)
+    match name:
+        case "len":
+            need(0, "string", "list", "object")
+            return INTEGER
+        case "string":
+            need(0, "string", "integer", "number", "boolean", "duration", "file", "dir", "any")
+            return STRING
+        case "integer" | "number":
+            need(0, "string", "integer", "number", "boolean", "any")
+            return INTEGER if name == "integer" else NUMBER
+        case "boolean":
+            need(0, "string", "boolean", "any")
+            return BOOLEAN
+        case "json":
+            need(0, "file", "string")
+            if len(types) == 2:
+                need(1, "string")
+            return ANY
+        case "basename" | "lower":
+            need(0, "string", "file", "dir")
+            return STRING
+        case "join":
+            need(0, "list")
+            item = types[0].item
+            if item and item.name not in _IN_TEXT and item.name != "any":
+                raise ExpressionError("E203", f"join() cannot make text of a {item}", at)
+            if len(types) == 2:
+                need(1, "string")
+            return STRING
+        case "starts_with" | "matches":
+            need(0, "string", "file", "dir")
+            need(1, "string")
+            if name == "matches":
+                _check_pattern(node)
+            return BOOLEAN
+        case "min" | "max":
+            if len(types) == 1:
+                need(0, "list")
+                item = types[0].item or ANY
+                if item.name not in _NUMERIC:
+                    raise ExpressionError("E203", f"{name}() needs numbers, not {types[0]}", at)
+                return item
+            for index in range(len(types)):
+                need(index, "integer", "number")
+            return NUMBER if NUMBER in types else INTEGER
+        case "sum":
+            need(0, "list")
+            item = types[0].item or ANY
+            if item.name not in _NUMERIC:
+                raise ExpressionError("E203", f"sum() needs numbers, not {types[0]}", at)
+            return item
+        case "round":
+            need(0, "integer", "number")
+            if len(types) == 2:
+                need(1, "integer")
+            return NUMBER if len(types) == 2 else INTEGER
+        case _:  # if
+            need(0, "boolean")
+            common = _common(types[1:])
+            if common.name == "any" and not any(t.name == "any" for t in types[1:]):
+                raise ExpressionError("E203", f"both branches of if() need one type, not {types[1]} and {types[2]}", at)
+            return common
+
+
+def _check_pattern(node: Call) -> None:
+    pattern = node.args[1]
+    if not isinstance(pattern, Literal):
+        raise ExpressionError("E203", "the pattern of matches() must be a literal text", _start(pattern))
+    try:
+        re.compile(pattern.value)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ExpressionError("E203", f"not a pattern: {error}", pattern.at) from None
+
+
+def _start(node: Node) -> int:
+    if isinstance(node, Call) and node.args and node.name in {*_COMPARE, "and", "or", "+", "-", "*", "/", "%", "index"}:
+        return min(node.at, _start(node.args[0]))
+    return node.at
+
+
+def check_text(template: Template, scope: Scope) -> None:
+    """Check a scalar whose value must have a text form; raises ExpressionError."""
+    for part in template.parts:
+        if isinstance(part, str):
+            continue
+        found = check(part, scope)
+        if found.optional:
+            raise ExpressionError("E203", f"{_show(part)} may be missing", _start(part), "close it with coalesce(value, default)")
+        if found.name not in _IN_TEXT:
+            help = "use join() or the context file" if found.name == "list" else "pick one value of it and cast it"
+            raise ExpressionError("E205", f"a value of type {found} has no text form", _start(part), help)
+
+
+# --- evaluating -------------------------------------------------------------------------------------------------
+
+Lookup = Callable[[Ref], Any]
+
+
+def evaluate(node: Node, lookup: Lookup, read_json: Callable[[Any], Any]) -> Any:
+    """Return the value of a checked `node`. A missing value is None. Raises EvaluationError."""
+    match node:
+        case Literal(value=value):
+            return value
+        case Ref():
+            return lookup(node)
+        case Call(name="and"):
+            return evaluate(node.args[0], lookup, read_json) and evaluate(node.args[1], lookup, read_json)
+        case Call(name="or"):
+            return evaluate(node.args[0], lookup, read_json) or evaluate(node.args[1], lookup, read_json)
+        case Call(name="if"):
+            chosen = node.args[1] if evaluate(node.args[0], lookup, read_json) else node.args[2]
+            return evaluate(chosen, lookup, read_json)
+        case Call(name="coalesce" | "default"):
+            for arg in node.args:
+                value = evaluate(arg, lookup, read_json)
+                if value is not None:
+                    return value
+            return None
+        case Call():
+            args = [evaluate(arg, lookup, read_json) for arg in node.args]
+            try:
+                return _finite(_apply(node.name, args, read_json))
+            except EvaluationError:
+                raise
+            except ZeroDivisionError:
+                raise EvaluationError("division by zero") from None
+            except (KeyError, IndexError):
+                raise EvaluationError(f"there is no element {args[-1]!r}") from None
+            except (TypeError, ValueError, OverflowError, AttributeError) as error:
+                raise EvaluationError(f"{node.name}: {error}") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise EvaluationError("the result is not a finite number")
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 1024:
+        raise EvaluationError("the result is too large")
+    return value
+
+
+def _apply(name: str, args: list[Any], read_json: Callable[[Any], Any]) -> Any:
+    match name:
+        case "list":
+            return args
+        case "not":
+            return not args[0]
+        case "==":
+            return _plain(args[0]) == _plain(args[1])
+        case "!=":
+            return _plain(args[0]) != _plain(args[1])
+        case "<" | "<=" | ">" | ">=":
+            left, right = (to_seconds(a) if isinstance(a, Duration) else a for a in args)
+            return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[name]
+        case "in":
+            return args[0] in args[1] if not isinstance(args[1], str) else text_of(args[0]) in args[1]
+        case "not in":
+            return not _apply("in", args, read_json)
+        case "+":
+            return args[0] + args[1]
+        case "-":
+            return args[0] - args[1]
+        case "*":
+            return args[0] * args[1]
+        case "/":
+            return args[0] / args[1]
+        case "%":
+            return args[0] % args[1]
+        case "negate":
+            return -args[0]
+        case "index":
+            return args[0][args[1]]
+        case "len":
+            return len(args[0])
+        case "string":
+            return text_of(args[0])
+        case "integer":
+            return _integer(args[0])
+        case "number":
+            return args[0] if isinstance(args[0], int | float) and not isinstance(args[0], bool) else float(args[0])
+        case "boolean":
+            return _boolean(args[0])
+        case "json":
+            return pointer(read_json(args[0]), args[1] if len(args) == 2 else "")
+        case "basename":
+            return text_of(args[0]).rstrip("/").rsplit("/", 1)[-1]
+        case "join":
+            return (args[1] if len(args) == 2 else ",").join(text_of(v) for v in args[0])
+        case "lower":
+            return text_of(args[0]).lower()
+        case "starts_with":
+            return text_of(args[0]).startswith(args[1])
+        case "matches":
+            return re.fullmatch(args[1], text_of(args[0])) is not None
+        case "min" | "max":
+            values = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
+            if not values:
+                raise EvaluationError(f"{name}() of nothing")
+            return min(values) if name == "min" else max(values)
+        case "sum":
+            return sum(args[0])
+        case _:  # round
+            return round(args[0], args[1]) if len(args) == 2 else round(args[0])
+
+
+def _plain(value: Any) -> Any:
+    return to_seconds(value) if isinstance(value, Duration) else value
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, float) and value != int(value):
+        raise EvaluationError(f"{value!r} is not a whole number")
+    return int(value)
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise EvaluationError(f"{value!r} is neither true nor false")
+
+
+def pointer(value: Any, path: str) -> Any:
+    """Follow a JSON Pointer (RFC 6901); raises EvaluationError that says what is there instead."""
+    if path and not path.startswith("/"):
+        raise EvaluationError(f"a JSON Pointer starts with `/`: {path!r}")
+    for raw in path.split("/")[1:]:
+        key = raw.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and re.fullmatch("0|[1-9][0-9]{0,8}", key) and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            there = ", ".join(map(str, list(value)[:12])) if isinstance(value, Mapping) else ""
+            has = f"there is: {there}" if there else "it holds a list" if isinstance(value, list) else "nothing is there"
+            raise EvaluationError(f"no `{path}`; {has}")
+    return value
+
+
+# --- values as text ---------------------------------------------------------------------------------------------
+
+
+class Duration(str):
+    """A length of time as written (`30m`, `PT30M`): ordered by its seconds, shown as written."""
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SHORT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)\Z")
+_ISO = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?\Z")
+DURATION_HELP = "write 500ms, 30s, 10m, 2h, 7d, 1w or ISO 8601 (PT30M, P30D)"
+
+
+def to_seconds(text: str) -> float:
+    """Return the seconds of a duration; raises ValueError for any other text."""
+    if found := _SHORT.match(text):
+        return float(found.group(1)) * _UNITS[found.group(2)]
+    found = _ISO.match(text)
+    if not found or not any(found.groups()):
+        raise ValueError(f"{text!r} is not a duration")
+    parts = [float(part or 0) for part in found.groups()]
+    return sum(part * unit for part, unit in zip(parts, (604800, 86400, 3600, 60, 1), strict=True))
+
+
+def text_of(value: Any) -> str:
+    """Return the text form: numbers as the shortest that reads back, whole numbers without `.0`."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float() if value.is_integer() and abs(value) < 1e16:
+            return str(int(value))
+        case float():
+            return repr(value)
+        case _:
+            return str(value)
