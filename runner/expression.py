@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from .errors import suggest
+from .values import Duration, text_of, to_seconds
 
 
 class ExpressionError(Exception):
@@ -772,42 +773,3 @@ def pointer(value: Any, path: str) -> Any:
             has = f"there is: {there}" if there else "it holds a list" if isinstance(value, list) else "nothing is there"
             raise EvaluationError(f"no `{path}`; {has}")
     return value
-
-
-# --- values as text ---------------------------------------------------------------------------------------------
-
-
-class Duration(str):
-    """A length of time as written (`30m`, `PT30M`): ordered by its seconds, shown as written."""
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SHORT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)\Z")
-_ISO = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?\Z")
-DURATION_HELP = "write 500ms, 30s, 10m, 2h, 7d, 1w or ISO 8601 (PT30M, P30D)"
-
-
-def to_seconds(text: str) -> float:
-    """Return the seconds of a duration; raises ValueError for any other text."""
-    if found := _SHORT.match(text):
-        return float(found.group(1)) * _UNITS[found.group(2)]
-    found = _ISO.match(text)
-    if not found or not any(found.groups()):
-        raise ValueError(f"{text!r} is not a duration")
-    parts = [float(part or 0) for part in found.groups()]
-    return sum(part * unit for part, unit in zip(parts, (604800, 86400, 3600, 60, 1), strict=True))
-
-
-def text_of(value: Any) -> str:
-    """Return the text form: numbers as the shortest that reads back, whole numbers without `.0`."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "true" if value else "false"
-        case float() if value.is_integer() and abs(value) < 1e16:
-            return str(int(value))
-        case float():
-            return repr(value)
-        case _:
-            return str(value)

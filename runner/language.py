@@ -466,8 +466,6 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
     shown = ".".join(str(k) for k in at) or "the document"
     value = error.instance
     rule = error.validator
-    if error.parent is not None and rule != "propertyNames":
-        pass
     if "propertyNames" in error.absolute_schema_path:
         key = str(value)
         yield document.diagnostic("E108", f"{printable_name(key)} is not a name", (*at, key), key=True, help=_form(error))
@@ -481,7 +479,7 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
                 if _later(at, key):
                     yield document.diagnostic("E112", f"`{key}` is not supported yet", (*at, key), key=True, help="remove it; a later version will read it")
                     continue
-                hint = nearest(key, known) or _elsewhere(at, key) or f"known are: {', '.join(known)}"
+                hint = _elsewhere(at, key) or nearest(key, known) or f"known are: {', '.join(known)}"
                 yield document.diagnostic("E101", f"unknown field `{printable_name(key)}` in {_where(document, at)}", (*at, key), key=True, help=hint)
         case "required":
             for key in error.validator_value:
@@ -542,7 +540,9 @@ def _mistyped(document: Document, at: Keys, shown: str, value: Any, error: Any) 
     text, help = f"{shown} is {kind_of(value)}; it must be {must}", ""
     if "reference" in at and isinstance(value, dict) and at == ("reference",):
         return document.diagnostic("E112", "`reference: {latest: ...}` is not supported yet", at, help="write `reference: latest`, `none`, or a run id")
-    if "string" in wanted and isinstance(value, int | float) or value is None and "string" in wanted:
+    if error.schema.get("patternErrorMessage", "").startswith("a duration"):
+        help = f"a duration has a unit: {document.written(at)}s" if isinstance(value, int | float) else _form(error)
+    elif "string" in wanted and isinstance(value, int | float) or value is None and "string" in wanted:
         written = document.written(at)
         help = f'put it in quotes: "{written}"' if written else "give it a text, in quotes if it is a number or a word like null"
     elif isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+", value) and {"integer", "number"} & set(wanted):

@@ -1,0 +1,124 @@
+"""The values that params and outputs have: their text form, their canonical JSON, their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+
+class Duration(str):
+    """A length of time as written (`30m`, `PT30M`): ordered by its seconds, shown as written."""
+
+
+class Marked(str):
+    """A text that stands for something else in a fingerprint: its `mark`, in JSON."""
+
+    mark: Any
+
+    def __new__(cls, text: str, mark: Any) -> Marked:
+        self = super().__new__(cls, text)
+        self.mark = mark
+        return self
+
+
+class Artifact(Marked):
+    """A file or directory as a value. As text it is its path in the attempt, relative to the working directory.
+
+    `source` says where the bytes are: `project:PATH`, `host:/PATH` for one outside the project, or `store:`.
+    """
+
+    kind: str  # file or dir
+    name: str  # the last component of its path
+    digest: str
+    source: str
+
+    def __new__(cls, text: str, kind: str, name: str, digest: str, source: str) -> Artifact:  # type: ignore[override]
+        self = str.__new__(cls, text)
+        self.kind, self.name, self.digest, self.source = kind, name, digest, source
+        self.mark = {"digest": digest, "name": name}
+        return self
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SHORT = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d|w)\Z", re.A)
+_ISO = re.compile(
+    r"P(?:(\d{1,9})W)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?\Z", re.A
+)
+DURATION_HELP = "write 500ms, 30s, 10m, 2h, 7d, 1w or ISO 8601 (PT30M, P30D)"
+
+
+def to_seconds(text: str) -> float:
+    """Return the seconds of a duration; raises ValueError for any other text."""
+    if found := _SHORT.match(text):
+        return float(found.group(1)) * _UNITS[found.group(2)]
+    found = _ISO.match(text)
+    if not found or not any(found.groups()):
+        raise ValueError(f"{text!r} is not a duration")
+    parts = [float(part or 0) for part in found.groups()]
+    return sum(part * unit for part, unit in zip(parts, (604800, 86400, 3600, 60, 1), strict=True))
+
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(B|K|M|G|T|Ki|Mi|Gi|Ti)\Z", re.A)
+_FACTORS = {"B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def to_bytes(text: str) -> int:
+    """Return the bytes of a size (`512M`, `1.5Gi`); raises ValueError for any other text."""
+    found = _SIZE.match(text)
+    if not found:
+        raise ValueError(f"{text!r} is not a size")
+    return int(float(found.group(1)) * _FACTORS[found.group(2)])
+
+
+def text_of(value: Any) -> str:
+    """Return the text form: numbers as the shortest that reads back, whole numbers without `.0`."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float() if value.is_integer() and abs(value) < 1e16:
+            return str(int(value))
+        case float():
+            return repr(value)
+        case _:
+            return str(value)
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON for a fingerprint: marks for what is marked, whole floats as integers."""
+    match value:
+        case Marked():
+            return value.mark
+        case str() | bool() | None | int():
+            return str(value) if isinstance(value, str) else value
+        case float():
+            return int(value) if value.is_integer() and abs(value) < 1e16 else value
+        case list() | tuple():
+            return [plain(v) for v in value]
+        case _:
+            return {str(k): plain(v) for k, v in value.items()}
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+def canonical(value: Any) -> str:
+    """Return the one JSON text of a plain value: sorted keys, no spaces."""
+    return _encode(value)
+
+
+def sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_of(value: Any) -> str:
+    """Return the digest of a plain value."""
+    return sha256(_encode(value).encode("utf-8", "surrogatepass"))
+
+
+def short(digest: str) -> str:
+    """Return the first digits of a digest, for people."""
+    return digest.removeprefix("sha256:")[:8]
