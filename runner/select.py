@@ -1,0 +1,394 @@
+"""Selectors x Graph x facts of the reference run -> Selection: convex, in one piece, or refused with its repair."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cache
+
+from .errors import nearest
+from .graph import Graph
+from .pipeline import Pipeline
+
+METHODS = ("kind", "tag", "status", "changed", "param")
+STATUSES = ("failed", "stopped", "not_run", "succeeded", "skipped")
+CHANGES = ("code", "params", "inputs", "env", "any")
+
+
+class SelectorError(Exception):
+    """A mistake `offset` characters into selector number `index` of a field of the request."""
+
+    def __init__(self, code: str, text: str, help: str = "", *, offset: int = 0) -> None:
+        super().__init__(text)
+        self.code, self.text, self.help, self.offset = code, text, help, offset
+        self.field, self.index = "select", 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What selectors may ask of the reference run; each raises SelectorError where there is none."""
+
+    having_status: Callable[[str], set[str]]
+    changed: Callable[[str], set[str]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The steps chosen, in topological order, and where they touch the rest."""
+
+    written: tuple[str, ...]
+    steps: tuple[str, ...]
+    frontier: tuple[str, ...]  # direct predecessors outside
+    closure: tuple[str, ...]  # frontier and all its ancestors outside
+    pieces: tuple[tuple[str, ...], ...]
+    warnings: tuple[str, ...] = ()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._set
+
+    @property
+    def _set(self) -> frozenset[str]:
+        return _frozen(self.steps)
+
+
+@cache
+def _frozen(steps: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(steps)
+
+
+def uses_reference(selectors: Iterable[str], methods: Sequence[str] = ("status", "changed")) -> bool:
+    """Whether a selector asks for facts of the reference run."""
+    return any(token.kind == "method" and token.text.split(":")[0] in methods for s in selectors for token in _safe_tokens(s))
+
+
+def select(
+    written: Sequence[str] | None,
+    exclude: Sequence[str],
+    islands: bool,
+    pipeline: Pipeline,
+    graph: Graph,
+    facts: Facts,
+) -> Selection:
+    """Return the Selection; raises SelectorError for one that names nothing, has a hole or falls to pieces."""
+    warnings: list[str] = []
+    if written is None:
+        chosen = set(pipeline.steps)
+    else:
+        chosen = set()
+        seen: set[str] = set()
+        for index, text in enumerate(written):
+            found = expand(text, pipeline, graph, facts, "select", index)
+            if text in seen or (found <= chosen and found and text in pipeline.steps):
+                warnings.append(f"`{text}` is selected twice; it runs once")
+            seen.add(text)
+            chosen |= found
+    for index, text in enumerate(exclude):
+        out = expand(text, pipeline, graph, facts, "exclude", index)
+        if not out & chosen:
+            error = SelectorError("E402", f"`{text}` excludes nothing: none of it is selected", f"selected are: {_listed(graph.sorted(chosen))}")
+            error.field, error.index = "exclude", index
+            raise error
+        chosen -= out
+    if not chosen:
+        raise SelectorError("E402", "nothing is selected", "a run needs at least one step")
+    _refuse_holes(chosen, graph)
+    pieces = graph.pieces(chosen)
+    if len(pieces) > 1 and not islands and written is not None and not uses_reference(written):
+        shown = "; ".join(_listed(piece) for piece in pieces[:4])
+        raise SelectorError(
+            "E404", f"the selection falls into {len(pieces)} unconnected pieces: {shown}", "add `islands: allow` if that is meant, or run them one by one"
+        )
+    frontier = {p for name in chosen for p in graph.before[name]} - chosen
+    return Selection(
+        written=("all",) if written is None else tuple(written),
+        steps=tuple(graph.sorted(chosen)),
+        frontier=tuple(graph.sorted(frontier)),
+        closure=tuple(graph.sorted((frontier | graph.ancestors(frontier)) - chosen)),
+        pieces=tuple(tuple(piece) for piece in pieces),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _refuse_holes(chosen: set[str], graph: Graph) -> None:
+    holes = graph.between(chosen)
+    if not holes:
+        return
+    witness = " -> ".join(name if name in chosen else f"{name} (not selected)" for name in graph.witness(chosen))
+    whole = _as_list(graph.sorted(chosen | holes))
+    parts = " then ".join(_as_list(piece) for piece in _convex_pieces(chosen, graph))
+    raise SelectorError(
+        "E403",
+        f"the selection leaves a hole: {witness}",
+        f"add {_listed(graph.sorted(holes))}: select: {whole}\n        or run the parts one after another: {parts}",
+    )
+
+
+def _convex_pieces(chosen: set[str], graph: Graph) -> list[list[str]]:
+    """Split `chosen` along the order into parts that are each convex."""
+    parts: list[set[str]] = []
+    for name in graph.sorted(chosen):
+        for part in parts[-1:]:
+            if not graph.between(part | {name}):
+                part.add(name)
+                break
+        else:
+            parts.append({name})
+    return [graph.sorted(part) for part in parts]
+
+
+def _as_list(names: Sequence[str]) -> str:
+    return f"[{', '.join(names)}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+# --- the grammar ------------------------------------------------------------------------------------------------
+
+_TOKEN = re.compile(
+    r"(?P<space>\s+)"
+    r"|(?P<range>\.\.)"
+    r"|(?P<sign>[()+])"
+    r"|(?P<method>[A-Za-z_]+:(?:\"[^\"]*\"|'[^']*'|(?:(?!\.\.)[A-Za-z0-9_.\-])*))"
+    r"|(?P<word>[A-Za-z0-9_*?/\-]+(?:\[[^\]]*\])?)"
+)
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if not found:
+            raise SelectorError("E401", f"unexpected character {text[at]!r} in a selector", "use names, *, ?, tag:x, +, .., and, or, not, parentheses", offset=at)
+        if found.lastgroup != "space":
+            yield _Token(found.lastgroup or "", found.group(), at)
+        at = found.end()
+
+
+def _safe_tokens(text: str) -> list[_Token]:
+    try:
+        return list(_tokens(text))
+    except SelectorError:
+        return []
+
+
+def expand(text: str, pipeline: Pipeline, graph: Graph, facts: Facts, field: str = "select", index: int = 0) -> set[str]:
+    """Return the steps that one selector means; raises SelectorError, with its place, if it means none."""
+    try:
+        parser = _Parser(text, pipeline, graph, facts)
+        return parser.whole()
+    except SelectorError as error:
+        error.field, error.index = field, index
+        raise
+
+
+class _Parser:
+    def __init__(self, text: str, pipeline: Pipeline, graph: Graph, facts: Facts) -> None:
+        self.text, self.pipeline, self.graph, self.facts = text, pipeline, graph, facts
+        self.tokens = list(_tokens(text))
+        self.next = 0
+        self.depth = 0
+
+    def peek(self, ahead: int = 0) -> _Token:
+        index = self.next + ahead
+        return self.tokens[index] if index < len(self.tokens) else _Token("end", "", len(self.text))
+
+    def take(self, text: str) -> _Token | None:
+        token = self.peek()
+        if token.text == text and token.kind != "end":
+            self.next += 1
+            return token
+        return None
+
+    def fail(self, wanted: str) -> SelectorError:
+        token = self.peek()
+        found = f"`{token.text}`" if token.kind != "end" else "the end"
+        return SelectorError("E401", f"expected {wanted}, found {found}", offset=token.at)
+
+    def whole(self) -> set[str]:
+        if not self.tokens:
+            raise SelectorError("E401", "the selector is empty", "name a step")
+        found = self.expression()
+        if self.peek().kind != "end":
+            raise self.fail("`and`, `or`, `..` or the end")
+        return found
+
+    def expression(self) -> set[str]:
+        self.depth += 1
+        if self.depth > 50:
+            raise SelectorError("E401", "the selector is nested too deep", offset=self.peek().at)
+        start = self.peek().at
+        found = self.term()
+        joined: list[tuple[str, int]] = []
+        while self.peek().text in ("and", "or"):
+            token = self.peek()
+            self.next += 1
+            joined.append((token.text, token.at))
+            if len({word for word, _ in joined}) > 1:
+                raise SelectorError("E401", "`and` and `or` are mixed without parentheses", self._readings(start), offset=token.at)
+            right = self.term()
+            found = found & right if token.text == "and" else found | right
+        self.depth -= 1
+        return found
+
+    def _readings(self, start: int) -> str:
+        """Show both ways to put the parentheses."""
+        words = self.text[start:].split()
+        depth, parts, joins = 0, [[]], []  # type: int, list[list[str]], list[str]
+        for word in words:
+            depth += word.count("(") - word.count(")")
+            if depth < 0:
+                break
+            if depth == 0 and word in ("and", "or"):
+                joins.append(word)
+                parts.append([])
+            else:
+                parts[-1].append(word)
+        terms = [" ".join(part) for part in parts]
+        return f"write {_group(terms, joins, 'and', 'or')}, or {_group(terms, joins, 'or', 'and')}"
+
+    def term(self) -> set[str]:
+        negate = False
+        while self.take("not"):
+            negate = not negate
+        found = self.range()
+        return set(self.pipeline.steps) - found if negate else found
+
+    def range(self) -> set[str]:
+        at = self.peek().at
+        left = self.operand()
+        if not self.take(".."):
+            return left
+        right = self.operand()
+        reached = self.graph.descendants(left) & right | left & right
+        if not reached:
+            raise SelectorError(
+                "E401", f"no path leads from {_listed(sorted(left))} to {_listed(sorted(right))}", "turn the range round, or name the steps", offset=at
+            )
+        return left | right | (self.graph.descendants(left) & self.graph.ancestors(right))
+
+    def operand(self) -> set[str]:
+        up: int | None = 0
+        token = self.peek()
+        if token.text == "+":
+            self.next += 1
+            up = None
+        elif token.kind == "word" and token.text.isascii() and token.text.isdigit() and self.peek(1).text == "+":
+            self.next += 2
+            up = int(token.text[:9])
+        found = self.atom()
+        down: int | None = 0
+        if self.take("+"):
+            down = None
+            token = self.peek()
+            if token.kind == "word" and token.text.isascii() and token.text.isdigit():
+                self.next += 1
+                down = int(token.text[:9])
+        return found | self.graph.ancestors(found, up) | self.graph.descendants(found, down)
+
+    def atom(self) -> set[str]:
+        token = self.peek()
+        if self.take("("):
+            found = self.expression()
+            if not self.take(")"):
+                raise self.fail("`)`")
+            return found
+        if token.kind == "method":
+            self.next += 1
+            return self.method(token)
+        if token.kind != "word" or token.text in ("and", "or", "not", "in"):
+            raise self.fail("a step")
+        self.next += 1
+        return self.named(token)
+
+    def named(self, token: _Token) -> set[str]:
+        steps = self.pipeline.steps
+        name = token.text
+        if name == "all":
+            return set(steps)
+        if name == "roots":
+            return {n for n in steps if not self.graph.before[n]}
+        if name == "leaves":
+            return {n for n in steps if not self.graph.after[n]}
+        if name in steps:
+            return {name}
+        if "[" in name:
+            raise SelectorError("E112", "items of `foreach` are not supported yet", offset=token.at)
+        if "*" in name or "?" in name:
+            # A glob does not cross `/`.
+            pattern = re.compile("/".join(translate(part).replace(r"(?s:", "(?:").removesuffix(r")\Z").removesuffix(r")\z") + ")" for part in name.split("/")).replace(".", "[^/]") + r"\Z")
+            found = {n for n in steps if pattern.match(n)}
+            if not found:
+                raise SelectorError("E402", f"no step matches `{name}`", f"there are: {_listed(list(steps))}", offset=token.at)
+            return found
+        help = nearest(name, steps) or f"there are: {_listed(list(steps))}"
+        raise SelectorError("E402", f"no step `{name}`", help, offset=token.at)
+
+    def method(self, token: _Token) -> set[str]:
+        method, _, value = token.text.partition(":")
+        value = value.strip("\"'")
+        if method not in METHODS:
+            raise SelectorError("E401", f"no method `{method}:`", nearest(method, METHODS) or f"there are: {', '.join(METHODS)}", offset=token.at)
+        if not value:
+            raise SelectorError("E401", f"`{method}:` needs a value right after the colon", offset=token.at)
+        steps = self.pipeline.steps
+        known: Iterable[str]
+        match method:
+            case "kind":
+                known = sorted({s.kind for s in steps.values()})
+                found = {n for n, s in steps.items() if s.kind == value}
+            case "tag":
+                known = sorted({t for s in steps.values() for t in s.tags})
+                found = {n for n, s in steps.items() if value in s.tags}
+            case "param":
+                known = sorted(self.pipeline.params)
+                found = {n for n, s in steps.items() if value in s.params | s.gate_params}
+            case "status":
+                known = STATUSES
+                if value in known:
+                    found = self.facts.having_status(value)
+                    if not found:
+                        raise SelectorError("E402", f"no step is {value} in the reference run", offset=token.at)
+            case _:
+                known = CHANGES
+                if value in known:
+                    found = self.facts.changed(value)
+                    if not found:
+                        raise SelectorError("E402", f"nothing has changed ({value}) since the reference run", offset=token.at)
+        if method in ("status", "changed") and value not in known or not found:
+            help = nearest(value, known) or f"there are: {', '.join(list(known)[:12]) or 'none'}"
+            raise SelectorError("E402", f"no step has {method} `{value}`", help, offset=token.at)
+        return found
+
+
+def _group(terms: Sequence[str], joins: Sequence[str], inner: str, outer: str) -> str:
+    """Write terms with parentheses around those that `inner` joins."""
+    groups: list[list[str]] = [[terms[0]]]
+    for word, term in zip(joins, terms[1:], strict=False):
+        if word == inner:
+            groups[-1].append(term)
+        else:
+            groups.append([term])
+    shown = [f"({f' {inner} '.join(g)})" if len(g) > 1 else g[0] for g in groups]
+    return f"`{f' {outer} '.join(shown)}`"
+
+
+def statuses_of(status: str, ends: Mapping[str, str]) -> set[str]:
+    """Return the steps whose end in a run counts as `status` in a selector."""
+    groups = {
+        "succeeded": {"succeeded", "cached", "reused"},
+        "not_run": {"not_run", "upstream_failed"},
+        "stopped": {"stopped", "interrupted"},
+    }
+    wanted = groups.get(status, {status})
+    return {name for name, end in ends.items() if end in wanted}
