@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import translate
 from functools import cache
 
 from .errors import nearest
@@ -325,8 +324,8 @@ class _Parser:
         if "[" in name:
             raise SelectorError("E112", "items of `foreach` are not supported yet", offset=token.at)
         if "*" in name or "?" in name:
-            # A glob does not cross `/`.
-            pattern = re.compile("/".join(translate(part).replace(r"(?s:", "(?:").removesuffix(r")\Z").removesuffix(r")\z") + ")" for part in name.split("/")).replace(".", "[^/]") + r"\Z")
+            glob = {"*": "[^/]*", "?": "[^/]"}  # neither crosses `/`
+            pattern = re.compile("".join(glob.get(c) or re.escape(c) for c in name) + r"\Z")
             found = {n for n in steps if pattern.match(n)}
             if not found:
                 raise SelectorError("E402", f"no step matches `{name}`", f"there are: {_listed(list(steps))}", offset=token.at)

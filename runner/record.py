@@ -1,0 +1,207 @@
+"""Event types, and RunRecord = the fold of a run's events; their JSON form is the journal.
+
+What happened is told by events alone. Reports, listings and later plans are made from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+from .fingerprint import Before, Produced
+
+FORMAT = 1
+SUCCEEDED = frozenset({"succeeded", "cached", "reused"})
+UNFINISHED = frozenset({"running", "waiting", "stopping"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened in a run; `at` is UTC seconds, for show only."""
+
+    name: ClassVar[str]
+    at: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    name: ClassVar[str] = "run_started"
+    format: int = FORMAT
+    run: str
+    pipeline: str
+    path: str  # of the pipeline's file
+    definition: str  # digest of the pipeline
+    request: Mapping[str, Any]  # as planned
+    request_digest: str
+    plan_digest: str
+    params: Mapping[str, Any]
+    sources: Mapping[str, str]
+    reference: str = ""
+    trial: bool = False
+    title: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    decisions: Mapping[str, str] = field(default_factory=dict)  # step -> decision
+    accepted: tuple[Mapping[str, str], ...] = ()
+    workers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStarted(Event):
+    name: ClassVar[str] = "step_started"
+    step: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptFailed(Event):
+    """An attempt that another one follows."""
+
+    name: ClassVar[str] = "attempt_failed"
+    step: str
+    attempt: int
+    cause: str
+    message: str
+    wait: float  # seconds until the next one
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEnded(Event):
+    name: ClassVar[str] = "step_ended"
+    step: str
+    status: str
+    reason: str = ""
+    by: str = ""  # the step that caused a skip or upstream failure
+    cause: str = ""  # of a failure
+    attempt: int = 0
+    seconds: float = 0.0
+    exit_code: int | None = None
+    signal: str = ""
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    taken: bool | None = None
+    fingerprint: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[tuple[str, str, str, str], ...] = ()  # step, output, digest, produced_by
+    produced_by: str = ""
+    reused_from: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether its outputs may stand for the step in another run."""
+        return self.status in SUCCEEDED
+
+    def before(self) -> Before:
+        return Before(self.status, {k: Produced.of_json(v) for k, v in self.outputs.items()}, self.taken)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStopping(Event):
+    name: ClassVar[str] = "run_stopping"
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded(Event):
+    name: ClassVar[str] = "run_ended"
+    status: str
+    reason: str = ""
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    exit_code: int = 0
+
+
+EVENTS: dict[str, type[Event]] = {e.name: e for e in (RunStarted, StepStarted, AttemptFailed, StepEnded, RunStopping, RunEnded)}
+_DEFAULTS = {e: {f.name: f.default for f in fields(e)} for e in EVENTS.values()}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """Return the event as JSON, without fields that say nothing."""
+    out: dict[str, Any] = {"event": event.name}
+    defaults = _DEFAULTS[type(event)]
+    for key, value in vars(event).items():
+        if value == defaults[key] or value in ({}, ()):
+            continue
+        out[key] = value
+    return out
+
+
+def of_json(value: Mapping[str, Any]) -> Event:
+    """Return the event that was written as `value`; fields of a newer minor version are passed over."""
+    kind = EVENTS[value["event"]]
+    known = _DEFAULTS[kind]
+    return kind(**{k: v for k, v in value.items() if k in known})
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that is known of one run."""
+
+    started: RunStarted
+    steps: Mapping[str, StepEnded] = field(default_factory=dict)
+    running: Mapping[str, int] = field(default_factory=dict)  # step -> attempt
+    ended: RunEnded | None = None
+    stopping: str = ""
+    alive: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.started.run
+
+    @property
+    def status(self) -> str:
+        if self.ended:
+            return self.ended.status
+        if self.alive:
+            return "stopping" if self.stopping else "running"
+        return "stopped" if self.stopping else "interrupted"
+
+    @property
+    def finished(self) -> bool:
+        return self.status not in UNFINISHED
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """How each step of the run's pipeline ended, or where it is."""
+        out = {}
+        for step, decision in self.started.decisions.items():
+            if step in self.steps:
+                out[step] = self.steps[step].status
+            elif step in self.running:
+                out[step] = "running" if self.alive else "interrupted"
+            elif decision in ("cut", "unneeded"):
+                out[step] = "not_selected"
+            else:
+                out[step] = "pending" if self.alive else "not_run"
+        return out
+
+
+def fold(events: Iterable[Event], alive: bool = False) -> RunRecord | None:
+    """Return the record of a journal, or None for one that has not even started."""
+    started: RunStarted | None = None
+    steps: dict[str, StepEnded] = {}
+    running: dict[str, int] = {}
+    ended: RunEnded | None = None
+    stopping = ""
+    for event in events:
+        match event:
+            case RunStarted():
+                started = event
+            case StepStarted():
+                running[event.step] = event.attempt
+            case StepEnded():
+                running.pop(event.step, None)
+                steps[event.step] = event
+            case RunStopping():
+                stopping = event.reason
+            case RunEnded():
+                ended = event
+    return RunRecord(started, steps, running, ended, stopping, alive) if started else None
+
+
+def at(event: Event, now: float) -> Event:
+    """Return the event with its time."""
+    return replace(event, at=now)
