@@ -60,6 +60,7 @@ class Before:
     status: str
     outputs: Mapping[str, Produced] = field(default_factory=dict)
     taken: bool | None = None
+    run: str = ""  # that settled `taken`
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,13 @@ def evaluate(
 ) -> Evaluated:
     """Return `step` with values put in; raises EvaluationError where an expression has none."""
     return _Evaluation(step, pipeline, params, before, world, run).result()
+
+
+def settle(
+    tree: Any, step: Step, pipeline: Pipeline, params: Mapping[str, Any], before: Mapping[str, Before], world: World, run: Mapping[str, str]
+) -> Any:
+    """Return the value of one field of a step that is outside its fingerprint (`when`, `timeout`, `resources`)."""
+    return _Evaluation(step, pipeline, params, before, world, run).tree(tree)
 
 
 class _Evaluation:
@@ -219,7 +227,10 @@ class _Evaluation:
                 return self.before[name].status if name in self.before else "not_run"
             case ("steps", name, "taken"):
                 found = self.before.get(name)
-                return found.taken if found else None
+                if found is None or found.taken is None:
+                    return None
+                self.reads[(name, "taken")] = Read(name, "taken", digest_of(found.taken), found.run)
+                return found.taken
             case ("steps", name, "outputs", output):
                 return self.output(name, output)
         raise AssertionError(ref)
@@ -253,18 +264,18 @@ class Cause:
     name: str
     then: str = ""
     now: str = ""
+    causes: tuple[Cause, ...] = ()  # of the step upstream
 
     def __str__(self) -> str:
+        inner = f" ({'; '.join(map(str, self.causes))})" if self.causes else ""
         change = f": {self.then} -> {self.now}" if self.then or self.now else ""
-        return f"{self.kind} {self.name}{change}"
+        return f"{self.kind} {self.name}{change}{inner}"
 
-    def to_json(self) -> dict[str, str]:
-        return {"kind": self.kind, "name": self.name, "then": self.then, "now": self.now}
-
-
-def causes_digest(causes: tuple[Cause, ...]) -> str:
-    """Return what `accept` names: it changes when the staleness does."""
-    return "c" + digest_of([c.to_json() for c in causes]).removeprefix("sha256:")[:8]
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {"kind": self.kind, "name": self.name}
+        if self.then or self.now:
+            out.update(then=self.then, now=self.now)
+        return {**out, "causes": [c.to_json() for c in self.causes]} if self.causes else out
 
 
 def differences(
@@ -297,6 +308,7 @@ def differences(
             if old_env.get(name) != new_env.get(name):
                 causes.append(Cause("env", name, _shown(old_env.get(name), name in old_env), _shown(new_env.get(name), name in new_env)))
     if not causes:
+        # What no parameter, file or variable explains is an edit of the step itself.
         own = {**then.get("own", {}), **now.get("own", {})}
         fields = [f"own.{k}" for k in sorted(own) if then.get("own", {}).get(k) != now.get("own", {}).get(k)]
         fields += [k for k in ("format", "kind", "outputs", "workdir", "success_codes", "cache_key") if then.get(k) != now.get(k)]

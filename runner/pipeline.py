@@ -514,7 +514,7 @@ class _Compiler:
         cache, cache_at = given("cache", {})
         policy = self._cache(reader, cache, cache_at, body)
         resources, resources_at = given("resources", {})
-        data, data_unguarded, params = frozenset(reader.steps), frozenset(reader.unguarded), frozenset(reader.params)
+        params = frozenset(reader.params)
         when = self._when(reader, body, at)
         timeout, timeout_at = given("timeout")
         timeout = self._by_params(reader, timeout, timeout_at, "a duration", to_seconds, ("duration", "string"))
@@ -529,10 +529,9 @@ class _Compiler:
             grace_period=to_seconds(body.get("grace_period", "10s")), retry=_retry(retry), inputs=inputs,
             outputs=self.outputs[name], code=code, env=env, cpu=cpu, memory=memory, cache=policy,
             workdir=body.get("workdir", "attempt"), success_codes=tuple(body.get("success_codes", (0,))),
-            branch=self.branches.get(name), reads=frozenset(reader.steps), unguarded=data_unguarded | frozenset(reader.unguarded),
+            branch=self.branches.get(name), reads=frozenset(reader.steps), unguarded=frozenset(reader.unguarded),
             params=params, gate_params=frozenset(reader.params) - params,
         )  # fmt: skip
-        del data
         if step.trigger == "all_done":
             for ref, place in reader.guardless:
                 self.mistake("E206", f"with `trigger: all_done` step `{ref.path[1]}` may have failed; its output may be missing", place, offset=ref.at, help=f"write coalesce({ref}, ...)")
@@ -565,8 +564,6 @@ class _Compiler:
             case "condition":
                 rules = body["if"] if isinstance(body["if"], list) else [body["if"]]
                 places: list[Keys] = [(*at, "if", i) for i in range(len(rules))] if isinstance(body["if"], list) else [(*at, "if")]
-                if not body.get("then") and not body.get("else"):
-                    pass  # `taken` may be read by `when` alone
                 return {
                     "if": [reader.boolean(rule, place) for rule, place in zip(rules, places, strict=True)],
                     "then": list(body.get("then", ())),

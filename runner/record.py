@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from .fingerprint import Before, Produced
+from .gate import GOOD
 
 FORMAT = 1
-SUCCEEDED = frozenset({"succeeded", "cached", "reused"})
 UNFINISHED = frozenset({"running", "waiting", "stopping"})
 
 
@@ -91,10 +91,10 @@ class StepEnded(Event):
     @property
     def usable(self) -> bool:
         """Whether its outputs may stand for the step in another run."""
-        return self.status in SUCCEEDED
+        return self.status in GOOD
 
     def before(self) -> Before:
-        return Before(self.status, {k: Produced.of_json(v) for k, v in self.outputs.items()}, self.taken)
+        return Before(self.status, {k: Produced.of_json(v) for k, v in self.outputs.items()}, self.taken, self.produced_by)
 
 
 @dataclass(frozen=True, kw_only=True)

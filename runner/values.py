@@ -122,3 +122,16 @@ def digest_of(value: Any) -> str:
 def short(digest: str) -> str:
     """Return the first digits of a digest, for people."""
     return digest.removeprefix("sha256:")[:8]
+
+
+def plain_json(value: Any) -> Any:
+    """Return `value` as JSON for a step to read: texts as they are, nothing marked."""
+    match value:
+        case str():
+            return str(value)
+        case list() | tuple():
+            return [plain_json(v) for v in value]
+        case dict():
+            return {str(k): plain_json(v) for k, v in value.items()}
+        case _:
+            return value

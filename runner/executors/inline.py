@@ -1,0 +1,31 @@
+"""Attempts one after another in this process, for tests: the same staging and collecting, no pool."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from . import Call, Outcome, worker
+
+
+class InlineExecutor:
+    """Runs each attempt when it is waited for."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        worker.become_subreaper()
+
+    def submit(self, call: Call) -> None:
+        self.calls.append(call)
+
+    def wait(self, seconds: float | None) -> list[Outcome]:
+        if not self.calls:
+            return []
+        call = asdict(self.calls.pop(0))
+        outcome = worker.attempt({**call, "warm": False}, spare=frozenset(worker.descendants()))
+        return [Outcome(**outcome)]
+
+    def stop(self, step: str | None, kill: bool) -> None:
+        self.calls = [call for call in self.calls if step is not None and call.step != step]
+
+    def close(self) -> None:
+        self.calls.clear()

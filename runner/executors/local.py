@@ -1,0 +1,133 @@
+"""The local pool: small worker processes, each supervising one attempt at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from . import Call, Outcome, worker
+
+_WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    call: Call | None = None
+    buffer: bytes = b""
+
+    @property
+    def input(self) -> int:
+        assert self.process.stdin is not None
+        return self.process.stdin.fileno()
+
+    @property
+    def output(self) -> int:
+        assert self.process.stdout is not None
+        return self.process.stdout.fileno()
+
+    def send(self, message: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # its death is told by the end of its output
+            while message:
+                message = message[os.write(self.input, message) :]
+
+
+class LocalExecutor:
+    """Starts workers as they are needed, up to `size`. `wake` is a file descriptor that interrupts a wait."""
+
+    def __init__(self, size: int, wake: int | None = None) -> None:
+        self.size = size
+        self.workers: dict[int, _Worker] = {}
+        self.idle: list[_Worker] = []
+        self.selector = selectors.DefaultSelector()
+        self.wake = wake
+        if wake is not None:
+            self.selector.register(wake, selectors.EVENT_READ, None)
+        worker.become_subreaper()  # for what a dead worker leaves
+
+    def submit(self, call: Call) -> None:
+        found = self.idle.pop() if self.idle else self._start()
+        found.call = call
+        found.send(json.dumps(vars(call)).encode("utf-8", "surrogateescape") + b"\n")
+
+    def _start(self) -> _Worker:
+        command = [sys.executable, "-I", "-S", _WORKER]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0)
+        started = _Worker(process)
+        self.workers[process.pid] = started
+        self.selector.register(started.output, selectors.EVENT_READ, started)
+        return started
+
+    def wait(self, seconds: float | None) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for key, _ in self.selector.select(seconds):
+            found = key.data
+            if found is None:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(key.fd, 1024)
+                continue
+            content = os.read(found.output, 1 << 16)
+            if not content:
+                outcomes += self._lost(found)
+                continue
+            *lines, found.buffer = (found.buffer + content).split(b"\n")
+            for line in lines:
+                found.call = None
+                self.idle.append(found)
+                outcomes.append(Outcome(**json.loads(line)))
+        return outcomes
+
+    def _lost(self, found: _Worker) -> list[Outcome]:
+        """A worker died: end what it supervised, and tell that its attempt is lost."""
+        self.selector.unregister(found.output)
+        found.process.wait()
+        del self.workers[found.process.pid]
+        if found in self.idle:
+            self.idle.remove(found)
+        self._sweep()
+        if found.call is None:
+            return []
+        worker.remove(found.call.root)
+        code = found.process.returncode
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+        return [Outcome(found.call.step, found.call.attempt, "lost", f"its worker process ended ({how})")]
+
+    def _sweep(self) -> None:
+        """Kill the orphans that have become ours, until none is found twice."""
+        empty = 0
+        while empty < 2:
+            orphans = [pid for pid in worker.children() if pid not in self.workers]
+            empty = 0 if orphans else empty + 1
+            for pid in orphans:
+                worker.send(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+
+    def stop(self, step: str | None, kill: bool) -> None:
+        message = json.dumps({"control": "kill" if kill else "stop"}).encode() + b"\n"
+        for found in self.workers.values():
+            if found.call is not None and step in (None, found.call.step):
+                found.send(message)
+
+    def close(self) -> None:
+        for found in self.workers.values():
+            assert found.process.stdin is not None
+            found.process.stdin.close()
+        for found in self.workers.values():
+            try:
+                found.process.wait(5)
+            except subprocess.TimeoutExpired:
+                found.process.kill()
+                found.process.wait()
+            if found.process.stdout is not None:
+                found.process.stdout.close()
+        if self.workers:
+            self._sweep()
+        self.workers.clear()
+        self.selector.close()

@@ -1,0 +1,622 @@
+"""One worker of the local pool: stages an attempt, starts it, collects and hashes what it leaves, reports.
+
+A stand-alone program of the standard library, started by exec: calls come in as JSON lines on standard input,
+outcomes go out on standard output. It is the subreaper and supervisor of one attempt at a time; the end of its
+input means that the engine is gone, so it kills everything and leaves. The fields of a call are those of
+`executors.Call`.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import select
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+
+CHUNK = 1 << 16
+TAIL = 4096  # bytes of output that a failure report may quote
+VALUES_LIMIT = 16 << 20
+
+
+class Failed(Exception):
+    """The attempt failed for a cause that is told to the engine."""
+
+    def __init__(self, cause, message):
+        super().__init__(message)
+        self.cause, self.message = cause, message
+
+
+# --- staging ----------------------------------------------------------------------------------------------------
+
+
+def signature(path):
+    """Return what changes when the bytes at `path` do: of a directory, of all that is in it."""
+    found = os.stat(path)
+    mark = [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+    if not stat.S_ISDIR(found.st_mode):
+        return mark
+    marks = []
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(os.path.join(folder, name))
+                marks.append([name, found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns])
+        marks.append([folder, folders])
+    return hashlib.sha256(json.dumps(marks).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def stage(call):
+    """Make the attempt's directory with only what the step declares; return the signatures of its inputs."""
+    root = call["root"]
+    os.makedirs(root)
+    os.mkdir(f"{root}/tmp")
+    work = call["work"]
+    os.makedirs(work)
+    made = {work}
+
+    def folder_of(path):
+        folder = os.path.dirname(path)
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
+
+    for path, text in call["files"].items():
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+    marks = {}
+    for target, source, digest, mark in call["links"]:
+        folder_of(target)
+        try:
+            found = signature(source)
+        except FileNotFoundError:
+            raise Failed("environment", f"{source} is gone") from None
+        if mark is not None and found != mark:
+            raise Failed("environment", f"{source} has changed since it was planned")
+        marks[source] = (found, digest)
+        os.symlink(source, target)
+    for target, source, digest in call["copies"]:
+        folder_of(target)
+        copy(source, target, digest)
+    for target, manifest, objects in call["trees"]:
+        folder_of(target)
+        unpack(target, manifest, objects)
+    for path in call["folders"]:
+        os.makedirs(path, exist_ok=True)
+    return marks
+
+
+def copy(source, target, digest):
+    """Copy a file that must still be what the plan saw."""
+    try:
+        with open(source, "rb") as file:
+            content = file.read()
+            mode = os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise Failed("environment", f"{source}: {error.strerror}") from None
+    if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
+        raise Failed("environment", f"{source} has changed since it was planned")
+    with open(target, "wb", opener=lambda p, flags: os.open(p, flags, 0o555 if mode & 0o100 else 0o444)) as file:
+        file.write(content)
+
+
+def unpack(target, manifest, objects):
+    """Lay out a stored directory as a copy of its own, so that no step can reach the store through it."""
+    with open(manifest, encoding="utf-8", errors="surrogateescape") as file:
+        entries = json.load(file)["entries"]
+    os.mkdir(target)
+    for path, kind, content, _ in entries:
+        place = os.path.join(target, path)
+        if kind == "dir":
+            os.makedirs(place, exist_ok=True)
+        elif kind == "link":
+            os.symlink(content, place)
+        else:
+            _copy_object(object_path(objects, content), place, kind == "exec")
+
+
+def _copy_object(source, target, executable):
+    with open(source, "rb") as old, open(target, "wb", opener=lambda p, flags: os.open(p, flags, 0o555 if executable else 0o444)) as new:
+        left = os.fstat(old.fileno()).st_size
+        while left > 0:
+            try:
+                done = os.copy_file_range(old.fileno(), new.fileno(), left)  # a reflink where the file system has them
+            except OSError:
+                done = 0
+            if not done:
+                content = old.read()
+                new.write(content)
+                break
+            left -= done
+
+
+# --- collecting -------------------------------------------------------------------------------------------------
+
+
+def object_path(objects, digest):
+    digest = digest[7:]
+    return f"{objects}/sha256/{digest[:2]}/{digest}"
+
+
+def keep(path, objects):
+    """Hash a file and move it into the store; return its digest and size."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(fd, "rb") as file:
+        before = os.fstat(fd)
+        digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        after = os.fstat(fd)
+    if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+        raise Failed("output", f"{os.path.basename(path)} was written while it was collected")
+    target = object_path(objects, digest)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if before.st_nlink > 1 or before.st_uid != os.geteuid():
+        # Another name could still write to it: keep bytes of our own.
+        partial = f"{path}.kept"
+        with open(path, "rb") as old, open(partial, "wb") as new:
+            again = hashlib.sha256()
+            while content := old.read(1 << 20):
+                again.update(content)
+                new.write(content)
+        if "sha256:" + again.hexdigest() != digest:
+            raise Failed("output", f"{os.path.basename(path)} was written while it was collected")
+        os.unlink(path)
+        path = partial
+    os.chmod(path, 0o444)
+    os.replace(path, target)  # over a damaged object of that name, too
+    return digest, before.st_size
+
+
+def keep_tree(path, objects, trees):
+    """Move a directory's files into the store; return the digest of its manifest and the size of its files."""
+    entries, total = [], 0
+    top = os.path.realpath(path)
+
+    def walk(folder, prefix):
+        nonlocal total
+        with os.scandir(folder) as found:
+            items = sorted(found, key=lambda item: item.name)
+        for item in items:
+            name = prefix + item.name
+            if item.is_symlink():
+                text = os.readlink(item.path)
+                inside = os.path.realpath(item.path)
+                if os.path.isabs(text) or not (inside == top or inside.startswith(top + "/")):
+                    raise Failed("output", f"the symlink {name} leads out of the output directory")
+                entries.append([name, "link", text, 0])
+            elif item.is_dir():
+                entries.append([name, "dir", "", 0])
+                walk(item.path, name + "/")
+            elif item.is_file():
+                executable = item.stat().st_mode & 0o100
+                digest, size = keep(item.path, objects)
+                entries.append([name, "exec" if executable else "file", digest, size])
+                total += size
+            else:
+                raise Failed("output", f"{name} is neither a file, a directory nor a symlink")
+
+    walk(path, "")
+    text = manifest_text(entries)
+    digest = "sha256:" + hashlib.sha256(text).hexdigest()
+    place = f"{trees}/{digest[7:]}"
+    partial = f"{path}.manifest"
+    with open(partial, "wb") as file:
+        file.write(text)
+    os.chmod(partial, 0o444)
+    os.replace(partial, place)
+    return digest, total
+
+
+def manifest_text(entries):
+    """Return the canonical bytes of a directory's entries: path, kind (file exec dir link), content, size."""
+    body = {"format": 1, "entries": sorted(entries)}
+    return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "surrogateescape")
+
+
+def collect(call):
+    """Check all declared outputs, then move them into the store."""
+    found, problems = [], []
+    for output in call["outputs"]:
+        path = output["path"]
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            if not output["optional"]:
+                problems.append(f"E220 it ended but did not write `{output['name']}` (expected {output['shown']})")
+            continue
+        want = stat.S_ISREG if output["type"] == "file" else stat.S_ISDIR
+        if not want(mode):
+            is_what = "a directory" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "a symlink" if stat.S_ISLNK(mode) else "something else"
+            problems.append(f"E220 output `{output['name']}`: {output['shown']} is {is_what}; a {output['type']} is declared")
+        elif os.path.realpath(path) != os.path.join(os.path.realpath(call["work"]), os.path.relpath(path, call["work"])):
+            problems.append(f"E220 output `{output['name']}`: {output['shown']} lies behind a symlink")
+        else:
+            found.append((output, path))
+    if problems:
+        raise Failed("output", "; ".join(problems))
+    kept = {}
+    for output, path in found:
+        if output["type"] == "file":
+            digest, size = keep(path, call["objects"])
+        else:
+            digest, size = keep_tree(path, call["objects"], call["trees_dir"])
+        kept[output["name"]] = {"type": output["type"], "digest": digest, "size": size}
+    return kept
+
+
+def written_values(call):
+    try:
+        fd = os.open(call["values"], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise Failed("output", "E220 the values file is not a file")
+        content = file.read(VALUES_LIMIT + 1)
+    if len(content) > VALUES_LIMIT:
+        raise Failed("output", "E220 the values file is larger than 16 MiB")
+    return content.decode("utf-8", "replace") or None
+
+
+# --- processes --------------------------------------------------------------------------------------------------
+
+
+def become_subreaper():
+    """Let orphans of a step become children of this process (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+
+
+def children(of=None):
+    """Return the processes whose parent is this one."""
+    found = []
+    try:
+        for thread in os.listdir(f"/proc/{of or 'self'}/task"):
+            with open(f"/proc/{of or 'self'}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass
+    return found
+
+
+def descendants():
+    found, todo = [], children()
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        todo += children(pid)
+    return found
+
+
+class Log:
+    """A log file that is made with its first byte; past its limit the middle is cut."""
+
+    def __init__(self, path, limit):
+        self.path, self.limit = path, limit
+        self.size, self.cut, self.last, self.file = 0, 0, b"", None
+
+    def write(self, content):
+        if self.file is None:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            self.file = open(self.path, "ab", buffering=0)
+        room = max(0, self.limit // 2 - self.size)
+        if room:
+            self.file.write(content[:room])
+            self.size += min(room, len(content))
+        rest = content[room:]
+        if rest:
+            self.last += rest
+            half = max(self.limit // 2, 1)
+            if len(self.last) > 2 * half:
+                self.cut += len(self.last) - half
+                self.last = self.last[-half:]
+
+    def close(self):
+        """Write the end of a log that was cut; return its last bytes."""
+        if self.file is None:
+            return b""
+        half = max(self.limit // 2, 1)
+        if len(self.last) > half:
+            self.cut += len(self.last) - half
+            self.last = self.last[-half:]
+        if self.cut:
+            self.file.write(b"\n[... %d bytes cut ...]\n" % self.cut)
+        if self.last:
+            self.file.write(self.last)
+        self.file.close()
+        with open(self.path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            return file.read()
+
+
+class Control:
+    """The engine's pipe: calls that wait, and the wish to stop."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.buffer = b""
+        self.calls, self.stop, self.kill, self.gone = [], False, False, False
+
+    def read(self):
+        content = os.read(self.fd, CHUNK)
+        if not content:
+            self.gone = self.kill = True
+            return
+        *lines, self.buffer = (self.buffer + content).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "control" in message:
+                self.stop = True
+                self.kill = self.kill or message["control"] == "kill"
+            else:
+                self.calls.append(message)
+
+    def next(self):
+        while not self.calls and not self.gone:
+            self.read()
+        self.stop = self.kill = False
+        return self.calls.pop(0) if self.calls and not self.gone else None
+
+
+class Warm:
+    """The parent of python steps: forks a child for each, so that the interpreter need not start again."""
+
+    def __init__(self):
+        self.process = None
+
+    def start(self, call, log):
+        """Fork the step's child; return its pid and the socket that tells how it ends."""
+        if self.process is None or self.process.poll() is not None:
+            ours, theirs = socket.socketpair()
+            env = {k: v for k, v in call["env"].items() if k in ("PATH", "HOME", "LANG", "TZ") or k.startswith("LC_")}
+            self.process = subprocess.Popen(
+                [*call["interpreter"], "--serve"], stdin=theirs, stdout=subprocess.DEVNULL, env=env, start_new_session=True, cwd="/"
+            )
+            theirs.close()
+            self.socket = ours
+        socket.send_fds(self.socket, [call["task"].encode("utf-8", "surrogateescape") + b"\n"], [log])
+        answer = b""
+        while not answer.endswith(b"\n"):
+            content = self.socket.recv(64)
+            if not content:
+                raise Failed("lost", "the parent of python steps ended")
+            answer += content
+        return int(answer), self.socket
+
+    def ended(self):
+        """Return the wait status of the child."""
+        answer = b""
+        while not answer.endswith(b"\n"):
+            content = self.socket.recv(64)
+            if not content:
+                self.process = None
+                return signal.SIGKILL
+            answer += content
+        return int(answer)
+
+    @property
+    def pids(self):
+        return {self.process.pid} if self.process else set()
+
+
+def send(pid, number):
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def reap(spare):
+    """Collect ended children but those of `spare`; return the pids that are still there."""
+    left = [pid for pid in descendants() if pid not in spare]
+    alive = []
+    for pid in left:
+        try:
+            done, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            done = 0 if os.path.exists(f"/proc/{pid}") else pid
+        if not done:
+            alive.append(pid)
+    return alive
+
+
+def run(call, control, warm, spare):
+    """Run the attempt's process to its end, and to the end of all that it left; return what happened."""
+    read_end, write_end = os.pipe()
+    log = Log(call["log"], call["log_limit"])
+    started = time.monotonic()
+    main = None
+    wait_on = None
+    try:
+        if call["warm"]:
+            pid, wait_on = warm.start(call, write_end)
+            spare = spare | warm.pids
+        else:
+            main = subprocess.Popen(
+                call["argv"], cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=write_end, stderr=write_end,
+                start_new_session=True, errors="surrogateescape",
+            )  # fmt: skip
+            pid = main.pid
+    except OSError as error:
+        os.close(read_end)
+        os.close(write_end)
+        name = call["argv"][0]
+        if error.errno == 2:
+            raise Failed("environment", f"there is no program {name}") from None
+        raise Failed("environment", f"{name}: {error.strerror}") from None
+    except BaseException:
+        os.close(read_end)
+        os.close(write_end)
+        raise
+    os.close(write_end)
+    try:
+        return _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, started)
+    finally:
+        os.close(read_end)
+
+
+def _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, started):
+    poll = select.poll()
+    poll.register(read_end, select.POLLIN)
+    ended_fd = wait_on.fileno() if wait_on else os.pidfd_open(pid)
+    poll.register(ended_fd, select.POLLIN)
+    if control is not None:
+        poll.register(control.fd, select.POLLIN)
+    deadline = started + call["timeout"] if call["timeout"] else None
+    status, why, asked, killed_at, leftover = None, "", None, None, False
+    empty = 0
+    drained = False
+    while True:
+        now = time.monotonic()
+        if control is not None and control.stop and not why:
+            why = "stopped"
+        if deadline is not None and now >= deadline and status is None and not why:
+            why = "timeout"
+        if why and asked is None and status is None:
+            asked = now
+            send(pid, signal.SIGTERM)
+        force = control is not None and control.kill
+        if asked is not None and (force or now >= asked + call["grace"]) and (killed_at is None or now >= killed_at + 0.02):
+            killed_at = now
+            for other in [p for p in descendants() if p not in spare]:
+                send(other, signal.SIGKILL)
+        if status is not None:
+            alive = reap(spare)
+            if alive:
+                empty = 0
+                leftover = True
+                if asked is None:
+                    asked = now
+                    for other in alive:
+                        send(other, signal.SIGTERM)
+                elif force and killed_at is None:
+                    continue
+            else:
+                empty += 1
+                if empty >= 2:
+                    break
+                continue
+        timeout = 0.02 if status is not None or killed_at is not None else None
+        if timeout is None:
+            until = [t for t in (deadline if not why else None, asked + call["grace"] if asked is not None else None) if t is not None]
+            timeout = max(0.0, min(until) - now) + 0.001 if until else None
+        for fd, _ in poll.poll(None if timeout is None else timeout * 1000):
+            if fd == read_end:
+                content = os.read(read_end, CHUNK)
+                if content:
+                    log.write(content)
+                else:
+                    poll.unregister(read_end)
+                    drained = True
+            elif fd == ended_fd:
+                poll.unregister(ended_fd)
+                if main is not None:
+                    os.close(ended_fd)
+                    main.wait()
+                    status = -main.returncode if main.returncode < 0 else main.returncode << 8
+                else:
+                    status = warm.ended()
+            elif control is not None and fd == control.fd:
+                control.read()
+                if control.gone:
+                    poll.unregister(control.fd)
+    while not drained and select.select([read_end], [], [], 0)[0]:
+        content = os.read(read_end, CHUNK)
+        if not content:
+            break
+        log.write(content)
+    tail = log.close()
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return {
+        "why": why, "seconds": time.monotonic() - started, "leftover": leftover, "tail": tail.decode("utf-8", "replace"),
+        "exit_code": None if number else os.WEXITSTATUS(status),
+        "signal": signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}" if number else "",
+    }  # fmt: skip
+
+
+def judge(call, ended):
+    """Raise Failed for a process that did not end well."""
+    if ended["why"] == "stopped":
+        raise Failed("stopped", "stopped")
+    if ended["why"] == "timeout":
+        raise Failed("timeout", f"it ran longer than {call['timeout']:g} s")
+    if ended["signal"]:
+        raise Failed("signal", f"it was killed by {ended['signal']}")
+    if ended["exit_code"] not in call["success_codes"]:
+        raise Failed("exit", f"it exited with {ended['exit_code']}")
+
+
+def check_inputs(marks):
+    """Raise Failed if an input is no longer what it was when the attempt began."""
+    for source, (mark, digest) in marks.items():
+        try:
+            same = signature(source) == mark
+        except OSError:
+            same = False
+        if not same:
+            failed = Failed("environment", f"its input {source} changed while it ran")
+            failed.digest = digest
+            raise failed
+
+
+def attempt(call, control=None, warm=None, spare=frozenset()):
+    """Do one attempt; return its outcome as JSON."""
+    outcome = {"step": call["step"], "attempt": call["attempt"], "cause": "", "message": "", "outputs": {}, "values": None}
+    try:
+        marks = stage(call)
+        if control is not None and control.stop:
+            raise Failed("stopped", "stopped")
+        ended = run(call, control, warm, spare)
+        outcome.update(seconds=ended["seconds"], exit_code=ended["exit_code"], signal=ended["signal"], tail=ended["tail"], leftover=ended["leftover"])
+        judge(call, ended)
+        check_inputs(marks)
+        outcome["outputs"] = collect(call)
+        outcome["values"] = written_values(call)
+    except Failed as error:
+        outcome.update(cause=error.cause, message=error.message)
+        if getattr(error, "digest", ""):
+            outcome["damaged"] = error.digest
+    except OSError as error:
+        outcome.update(cause="environment", message=f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", errno=error.errno)
+    except UnicodeError as error:
+        outcome.update(cause="output", message=f"E220 a file name that is not UTF-8: {error}")
+    remove(call["root"])
+    return outcome
+
+
+def remove(path):
+    """Remove a tree, whatever its modes."""
+    import shutil
+
+    def unlock(function, name, _):
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(name), 0o700)
+            if function is not os.unlink:
+                os.chmod(name, 0o700)
+            function(name)
+
+    shutil.rmtree(path, onerror=unlock)
+    if os.path.lexists(path):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def main():
+    become_subreaper()
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    control, warm = Control(0), Warm()
+    while (call := control.next()) is not None:
+        outcome = attempt(call, control, warm)
+        if control.gone:
+            break
+        line = json.dumps(outcome).encode() + b"\n"
+        while line:
+            line = line[os.write(1, line) :]
+    for pid in descendants():
+        send(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Step x how its predecessors ended -> start, wait, skip or upstream_failed. The rules are in docs/language.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .pipeline import Step
+
+GOOD = frozenset({"succeeded", "cached", "reused"})
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A predecessor has not ended."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Nothing stands in the way but the step's own `when`."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The step will not start: it is `skipped` or `upstream_failed`, by the step that caused it."""
+
+    status: str
+    reason: str
+    by: str
+
+
+def gate(step: Step, ends: Mapping[str, str], taken: Mapping[str, bool | None]) -> Wait | Start | Closed:
+    """Return whether `step` may start. `ends` lacks the steps that have not ended.
+
+    It waits for all its predecessors, so that what it becomes does not depend on which ends first.
+    """
+    before = sorted(step.before)
+    if any(name not in ends for name in before):
+        return Wait()
+    branch = step.branch
+    for name in before:
+        end = ends[name]
+        is_gate = branch is not None and name == branch.condition
+        if end in GOOD or end == "skipped" or (step.trigger == "all_done" and not is_gate):
+            continue
+        return Closed("upstream_failed", f"{name} {'failed' if end == 'failed' else 'ended ' + end}", name)
+    if branch is not None:
+        outcome = taken.get(branch.condition)
+        if ends[branch.condition] == "skipped":
+            return Closed("skipped", f"{branch.condition} was skipped", branch.condition)
+        if outcome is not branch.outcome:
+            return Closed("skipped", f"{branch.condition} is {'true' if outcome else 'false'}", branch.condition)
+    for name in before:
+        if ends[name] == "skipped" and not _does_without(step, name):
+            return Closed("skipped", f"{name} was skipped", name)
+    return Start()
+
+
+def _does_without(step: Step, name: str) -> bool:
+    """Whether `step` may start although `name` left nothing."""
+    if step.trigger != "all_succeeded":
+        return True
+    return name in step.reads and name not in step.unguarded and name not in step.needs

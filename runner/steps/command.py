@@ -1,0 +1,13 @@
+"""`kind: command`: an argv, executed without a shell. One list element is one argument, always."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..values import text_of
+from .kinds import Launch, Place
+
+
+def launch(own: Mapping[str, Any], place: Place) -> Launch:
+    return Launch(tuple(text_of(item) for item in own["command"]))

@@ -1,0 +1,38 @@
+"""What a step kind gives: the process to launch, or an end that needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an attempt happens. Paths are absolute."""
+
+    root: str  # the attempt's own directory, outside the working directory
+    cwd: str
+    values: str  # file that value outputs are written to
+    interpreter: str
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A process to start."""
+
+    argv: tuple[str, ...]
+    files: Mapping[str, str] = field(default_factory=dict)  # to write first
+    warm: bool = False
+    parent: tuple[str, ...] = ()  # argv of a warm parent
+    task: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a step without a process."""
+
+    status: str
+    taken: bool | None = None
+    cause: str = ""
+    message: str = ""

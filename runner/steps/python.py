@@ -1,0 +1,43 @@
+"""`kind: python`: one function of the project, called in a process of its own. The module runs as in the project."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..values import Artifact, Marked, plain_json
+from .kinds import Launch, Place
+
+_PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "executors", "python_step.py")
+
+
+def launch(own: Mapping[str, Any], place: Place) -> Launch:
+    task = f"{place.root}/task.json"
+    content = {
+        "function": own["function"],
+        "args": {name: _tree(value) for name, value in own["args"].items()},
+        "values": place.values,
+        "env": place.env,
+        "cwd": place.cwd,
+    }
+    parent = (place.interpreter, "-P", _PROGRAM)
+    # Some variables are read by the interpreter as it starts: such a step needs one of its own.
+    warm = not any(name.startswith(("PYTHON", "LD_")) for name in place.env)
+    return Launch((*parent, task), {task: json.dumps(content)}, warm, parent, task)
+
+
+def _tree(value: Any) -> list[Any]:
+    """Tag a value, so that paths arrive as paths."""
+    match value:
+        case Artifact():
+            return ["path", str(value)]
+        case Marked(mark=dict(mark)) if "output" in mark:
+            return ["path", str(value)]
+        case list():
+            return ["list", [_tree(item) for item in value]]
+        case dict():
+            return ["map", {key: _tree(item) for key, item in value.items()}]
+        case _:
+            return ["value", plain_json(value)]

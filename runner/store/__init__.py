@@ -1,0 +1,83 @@
+"""Artifacts by digest, and the records of runs: few verbs, the same for every store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..record import Event
+from ..reference import Past
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Stored bytes that are missing or are not what their digest says."""
+
+    digest: str
+    what: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One line of a listing of runs."""
+
+    run: str
+    pipeline: str
+    title: str
+    status: str
+    started: float
+    seconds: float | None
+    exit_code: int | None
+    path: str
+    request: str  # file of the request, empty if there was none
+    trial: bool
+    reference: str
+    labels: Mapping[str, str]
+
+
+class Ledger(Protocol):
+    """The journal of one run, written by the run's owner alone."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Keep events; when this returns, they and all artifacts that they name survive a power cut."""
+
+    def log(self, step: str, attempt: int) -> str:
+        """Return the path of an attempt's log."""
+
+    def scratch(self, step: str, attempt: int) -> str:
+        """Return the path of an attempt's directory, which is not there yet."""
+
+    def close(self) -> None:
+        """Give the run up: from now on it is finished or interrupted."""
+
+
+class Store(Past, Protocol):
+    """Where artifacts and records of runs are kept."""
+
+    def begin(self) -> tuple[str, Ledger]:
+        """Start a run; return its new id and its ledger."""
+
+    def resolve(self, text: str) -> str:
+        """Return the id of the one run whose id ends with `text`; raise ReferenceRunError for none or several."""
+
+    def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
+        """Return runs, newest first."""
+
+    def places(self) -> tuple[str, str]:
+        """Return the directories that workers publish objects and tree manifests into."""
+
+    def object(self, digest: str, kind: str) -> str:
+        """Return the path of a stored file, or of a stored directory's manifest."""
+
+    def read(self, digest: str) -> bytes:
+        """Return the bytes of a stored file; raise StoreDamaged if they are not there."""
+
+    def damaged(self, artifacts: Iterable[tuple[str, str]], whole: bool) -> list[Damage]:
+        """Return what is wrong among (digest, kind). With `whole` every byte is read; else what changed since it was noted."""
+
+    def quarantine(self, digest: str) -> None:
+        """Move damaged bytes out of the way."""
+
+
+

@@ -1,0 +1,477 @@
+"""A store in a directory: objects by digest, one journal per run, and an index that can be made anew.
+
+The truth of a run is its journal, beside the objects. SQLite only finds: runs for listings, successes by
+fingerprint, digests of files that have not changed. Losing it loses nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EnvironmentFailure, ReferenceRunError, StoreDamaged
+from ..executors import worker
+from ..gate import GOOD
+from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
+from ..values import canonical
+from . import Damage, RunSummary
+
+if TYPE_CHECKING:
+    import sqlite3
+
+FORMAT = 1
+INDEX_FORMAT = 1
+_TABLES = """
+CREATE TABLE runs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, pipeline TEXT, status TEXT NOT NULL, request_digest TEXT,
+  summary TEXT);
+CREATE INDEX runs_pipeline ON runs (pipeline, seq);
+CREATE TABLE successes (seq INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, run TEXT NOT NULL, step TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE INDEX successes_fingerprint ON successes (fingerprint, seq);
+CREATE TABLE files (path TEXT PRIMARY KEY, mark TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
+"""
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # none that are mistaken for one another
+
+
+class LocalStore:
+    """The store in the directory `path`. With `create` it is made if it is not there; else it reads as empty."""
+
+    def __init__(self, path: str, create: bool) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._records: dict[str, RunRecord | None] = {}
+        self._noted: dict[str, tuple[str, str]] = {}
+        self.notices: list[str] = []
+        if create and not os.path.exists(f"{path}/format"):
+            self._create()
+        self.exists = os.path.exists(f"{path}/format")
+        if self.exists:
+            self._check_format()
+
+    def _create(self) -> None:
+        try:
+            for folder in ("objects/sha256", "trees", "plans", "quarantine", "runs", "tmp"):
+                os.makedirs(f"{self.path}/{folder}", exist_ok=True)
+            for name, text in ((".gitignore", "*\n"), ("format", f"{FORMAT}\n")):
+                partial = f"{self.path}/tmp/{name}-{os.getpid()}"
+                with open(partial, "w") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, f"{self.path}/{name}")
+        except OSError as error:
+            raise EnvironmentFailure(f"the store {self.path} cannot be made: {error.strerror}") from error
+
+    def _check_format(self) -> None:
+        with open(f"{self.path}/format") as file:
+            text = file.read().strip()
+        if not text.isdigit():
+            raise StoreDamaged(f"{self.path}/format is not a number: {text[:40]!r}")
+        if int(text) > FORMAT:
+            raise EnvironmentFailure(f"the store {self.path} has format {text}; this runner knows {FORMAT}", help="use the runner that wrote it, or a newer one")
+
+    # the index
+
+    @property
+    def index(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._open_index()
+        return self._connection
+
+    def _open_index(self) -> sqlite3.Connection:
+        import sqlite3
+
+        place = f"{self.path}/index.db"
+        if not self.exists:
+            connection = sqlite3.connect(":memory:", isolation_level=None)
+            connection.executescript(_TABLES)
+            return connection
+        fresh = not os.path.exists(place)
+        try:
+            connection = self._connect(place)
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > INDEX_FORMAT:
+                raise EnvironmentFailure(f"{place} has format {version}; this runner knows {INDEX_FORMAT}")
+            if version == INDEX_FORMAT:
+                connection.execute("SELECT seq FROM runs LIMIT 1").fetchone()
+                return connection
+        except sqlite3.OperationalError as error:
+            if "readonly" in str(error) or "unable to open" in str(error):
+                return self._read_only(place)
+            raise EnvironmentFailure(f"{place}: {error}") from error
+        except sqlite3.DatabaseError:
+            with contextlib.suppress(OSError):
+                for end in ("", "-wal", "-shm"):
+                    os.replace(f"{place}{end}", f"{self.path}/quarantine/index.db{end}")
+            connection = self._connect(place)
+            fresh = False
+        if not fresh or os.listdir(f"{self.path}/runs"):
+            self.notices.append("the index was missing or damaged; it was made anew from the journals")
+        try:
+            self._fill(connection)
+        except sqlite3.OperationalError as error:
+            if "readonly" in str(error):
+                return self._read_only(place)
+            raise
+        return connection
+
+    @staticmethod
+    def _connect(place: str) -> sqlite3.Connection:
+        import sqlite3
+
+        connection = sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA busy_timeout=30000")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")  # what a power cut takes from the index is in the journals
+        return connection
+
+    def _read_only(self, place: str) -> sqlite3.Connection:
+        """For a user who may only read: a copy in memory of the index, or of what the journals say."""
+        import sqlite3
+
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        try:
+            found = sqlite3.connect(f"file:{place}?mode=ro", uri=True, timeout=5)
+            found.backup(connection)
+        except sqlite3.Error:
+            self._fill(connection)
+        return connection
+
+    def _fill(self, connection: sqlite3.Connection) -> None:
+        """Make the index anew from the journals, in the order in which the runs began."""
+        connection.execute("BEGIN IMMEDIATE")
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
+        for table in tables:
+            connection.execute(f"DROP TABLE {table}")
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={INDEX_FORMAT}")
+        records = [r for id in os.listdir(f"{self.path}/runs") if (r := self._record(id))]
+        for record in sorted(records, key=lambda r: (r.started.at, r.id)):
+            connection.execute("INSERT INTO runs (id, status) VALUES (?, 'running')", (record.id,))
+            ended = [record.ended] if record.ended else []
+            self._enter(connection, record.id, [record.started, *record.steps.values(), *ended], record.id)
+        connection.execute("COMMIT")
+
+    def reindex(self) -> int:
+        """Make the index anew; return how many runs it has."""
+        with contextlib.suppress(OSError):
+            for end in ("", "-wal", "-shm"):
+                os.unlink(f"{self.path}/index.db{end}")
+        self._connection = None
+        count: int = self.index.execute("SELECT count(*) FROM runs").fetchone()[0]
+        self.notices.clear()
+        return count
+
+    def _enter(self, connection: sqlite3.Connection, run: str, events: Iterable[Event], of: str) -> None:
+        for event in events:
+            match event:
+                case RunStarted():
+                    summary = _summary(event)
+                    connection.execute(
+                        "UPDATE runs SET pipeline=?, request_digest=?, summary=? WHERE id=?", (event.pipeline, event.request_digest, json.dumps(summary), of)
+                    )
+                case StepEnded(status="succeeded", fingerprint=fingerprint) if fingerprint and (event.outputs or event.taken is None):
+                    connection.execute(
+                        "INSERT INTO successes (fingerprint, run, step, detail) VALUES (?, ?, ?, ?)",
+                        (fingerprint, run, event.step, canonical(to_json(event))),
+                    )
+                case RunEnded():
+                    end = json.dumps({"seconds": event.seconds, "exit_code": event.exit_code})
+                    connection.execute("UPDATE runs SET status=?, summary=json_patch(summary, ?) WHERE id=?", (event.status, end, of))
+
+    # runs
+
+    def begin(self) -> tuple[str, LocalLedger]:
+        stamp = time.strftime("%Y%m%d-%H%M", time.gmtime())
+        for _ in range(100):
+            id = f"{stamp}-{''.join(random.SystemRandom().choices(_ALPHABET, k=4))}"
+            try:
+                self.index.execute("INSERT INTO runs (id, status) VALUES (?, 'running')", (id,))
+                os.mkdir(f"{self.path}/runs/{id}")
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise EnvironmentFailure(f"the store {self.path} cannot be written: {error.strerror}") from error
+            except Exception as error:
+                if "UNIQUE" in str(error):
+                    continue
+                raise EnvironmentFailure(f"the store {self.path} cannot be written: {error}") from error
+            return id, LocalLedger(self, id)
+        raise EnvironmentFailure("no free run id was found")
+
+    def resolve(self, text: str) -> str:
+        pattern = text.replace("%", "").replace("_", "").lstrip(".…")
+        found = [row[0] for row in self.index.execute("SELECT id FROM runs WHERE id LIKE ? AND summary IS NOT NULL ORDER BY seq DESC", (f"%{pattern}",))]
+        if not pattern or not found:
+            newest = [row[0] for row in self.index.execute("SELECT id FROM runs WHERE summary IS NOT NULL ORDER BY seq DESC LIMIT 3")]
+            raise ReferenceRunError(f"there is no run {text}", help=f"the newest are: {', '.join(newest)}" if newest else "there are no runs yet")
+        if len(found) > 1 and text not in found:
+            raise ReferenceRunError(f"{text} may be any of the runs {', '.join(found[:5])}", help="give more of the id")
+        return text if text in found else str(found[0])
+
+    def run(self, id: str) -> RunRecord | None:
+        if id not in self._records or not (found := self._records[id]) or not found.finished:
+            self._records[id] = self._record(id)
+        return self._records[id]
+
+    def _record(self, id: str) -> RunRecord | None:
+        alive = self._alive(id)  # before reading: a run that ends meanwhile is read whole
+        return fold(self.events(id), alive)
+
+    def events(self, id: str) -> Iterator[Event]:
+        """Yield what a run's journal holds; a torn last line is dropped."""
+        try:
+            with open(f"{self.path}/runs/{id}/journal.jsonl", "rb") as file:
+                content = file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        lines = content.split(b"\n")
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                value = json.loads(line)
+                if value.get("format", FORMAT) > FORMAT:
+                    raise EnvironmentFailure(f"the journal of run {id} has format {value['format']}; this runner knows {FORMAT}")
+                yield of_json(value)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise StoreDamaged(f"line {number} of the journal of run {id} is damaged", help=f"see {self.path}/runs/{id}/journal.jsonl") from None
+
+    def _alive(self, id: str) -> bool:
+        try:
+            fd = os.open(f"{self.path}/runs/{id}/lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def finished(self, pipeline: str) -> Iterator[RunRecord]:
+        for (id,) in self.index.execute("SELECT id FROM runs WHERE pipeline=? ORDER BY seq DESC", (pipeline,)).fetchall():
+            record = self.run(id)
+            if record is not None and record.finished:
+                yield record
+
+    def same_request(self, digest: str) -> Iterator[RunRecord]:
+        """Yield the finished runs of a request, newest first."""
+        for (id,) in self.index.execute("SELECT id FROM runs WHERE request_digest=? ORDER BY seq DESC LIMIT 5", (digest,)).fetchall():
+            record = self.run(id)
+            if record is not None and record.finished:
+                yield record
+
+    def success(self, fingerprint: str) -> StepEnded | None:
+        row = self.index.execute("SELECT detail FROM successes WHERE fingerprint=? ORDER BY seq DESC LIMIT 1", (fingerprint,)).fetchone()
+        found = of_json(json.loads(row[0])) if row else None
+        return found if isinstance(found, StepEnded) else None
+
+    def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
+        where, values = ("WHERE pipeline=? AND summary IS NOT NULL", [pipeline]) if pipeline else ("WHERE summary IS NOT NULL", [])
+        rows = self.index.execute(f"SELECT id, status, summary FROM runs {where} ORDER BY seq DESC LIMIT ?", (*values, -1 if limit is None else limit))
+        out = []
+        for id, status, text in rows.fetchall():
+            summary = json.loads(text)
+            if status == "running" and (record := self.run(id)):
+                status = record.status
+            out.append(RunSummary(run=id, status=status, **{"seconds": None, "exit_code": None, **summary}))
+        return out
+
+    # artifacts
+
+    def places(self) -> tuple[str, str]:
+        return f"{self.path}/objects", f"{self.path}/trees"
+
+    def object(self, digest: str, kind: str) -> str:
+        return f"{self.path}/trees/{digest[7:]}" if kind == "dir" else worker.object_path(f"{self.path}/objects", digest)
+
+    def read(self, digest: str) -> bytes:
+        try:
+            with open(self.object(digest, "file"), "rb") as file:
+                content = file.read()
+        except OSError as error:
+            raise StoreDamaged(f"the stored file {digest} cannot be read: {error.strerror}") from error
+        if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
+            raise StoreDamaged(f"the stored file {digest} has other bytes")
+        return content
+
+    def entries(self, digest: str) -> list[tuple[str, str, str, int]]:
+        """Return what a stored directory holds: path, kind (file exec dir link), content, size."""
+        with open(self.object(digest, "dir"), encoding="utf-8", errors="surrogateescape") as file:
+            return [tuple(entry) for entry in json.load(file)["entries"]]
+
+    def damaged(self, artifacts: Iterable[tuple[str, str]], whole: bool) -> list[Damage]:
+        found = []
+        for digest, kind in dict.fromkeys(artifacts):
+            if kind == "dir":
+                if wrong := self._wrong(digest, "dir", True):
+                    found.append(Damage(digest, wrong))
+                    continue
+                for path, entry, content, _ in self.entries(digest):
+                    if entry in ("file", "exec") and (wrong := self._wrong(content, "file", whole)):
+                        found.append(Damage(content, f"{path} in it {wrong}"))
+            elif wrong := self._wrong(digest, "file", whole):
+                found.append(Damage(digest, wrong))
+        self.flush()
+        return found
+
+    def _wrong(self, digest: str, kind: str, whole: bool) -> str:
+        path = self.object(digest, kind)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if self.digest(path, trust=not whole) == digest:
+                    return ""
+                return "has other bytes"
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+        return "is missing"
+
+    def quarantine(self, digest: str) -> None:
+        for kind in ("file", "dir"):
+            with contextlib.suppress(OSError):
+                os.replace(self.object(digest, kind), f"{self.path}/quarantine/{digest[7:]}")
+
+    def verify(self) -> Iterator[Damage]:
+        """Yield all damage: of objects and manifests by their bytes, of runs by what their journals name."""
+        objects, trees = self.places()
+        for folder, _, files in os.walk(objects):
+            for name in sorted(files):
+                if wrong := self._wrong(f"sha256:{name}", "file", True):
+                    yield Damage(f"sha256:{name}", f"{os.path.relpath(os.path.join(folder, name), self.path)} {wrong}")
+        for name in sorted(os.listdir(trees)) if os.path.isdir(trees) else []:
+            if wrong := self._wrong(f"sha256:{name}", "dir", True):
+                yield Damage(f"sha256:{name}", f"trees/{name} {wrong}")
+        seen: set[str] = set()
+        for id in sorted(os.listdir(f"{self.path}/runs")):
+            try:
+                record = self.run(id)
+            except StoreDamaged as error:
+                yield Damage("", error.text)
+                continue
+            for ended in record.steps.values() if record else []:
+                for name, output in ended.outputs.items() if ended.status in GOOD else []:
+                    digest = output.get("digest", "")
+                    if digest and digest not in seen and not os.path.exists(self.object(digest, output["type"])):
+                        yield Damage(digest, f"output {name} of {ended.step} in run {id} is missing")
+                    seen.add(digest)
+        self.flush()
+
+    def digest(self, path: str, trust: bool = True) -> str:
+        """Return a file's digest; where size, inode and times are as noted, without reading it again."""
+        found = os.stat(path)
+        mark = f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
+        if trust:
+            noted = self._noted.get(path)
+            if noted is None:
+                row = self.index.execute("SELECT mark, digest FROM files WHERE path=?", (path,)).fetchone()
+                noted = (row[0], row[1]) if row else None
+            if noted and noted[0] == mark:
+                return noted[1]
+        with open(path, "rb") as file:
+            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        # A file touched just now may be written again within the grain of its times: it is not noted.
+        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > 2_000_000_000:
+            self._noted[path] = (mark, digest)
+        return digest
+
+    def note(self, path: str, digest: str) -> tuple[str, str, str]:
+        """Return the row that says an object's file is what its name says: nobody writes to it after the rename."""
+        found = os.stat(path)
+        return path, f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}", digest
+
+    def flush(self) -> None:
+        """Keep the digests learnt, where the store may be written."""
+        if self._noted and self.exists:
+            rows = [(path, mark, digest) for path, (mark, digest) in self._noted.items()]
+            with contextlib.suppress(Exception):  # a cache: losing it costs only time
+                self.index.execute("BEGIN IMMEDIATE")
+                self.index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+                self.index.execute("COMMIT")
+            self._noted.clear()
+
+
+def _summary(event: RunStarted) -> dict[str, Any]:
+    return {
+        "pipeline": event.pipeline, "title": event.title, "started": event.at, "path": event.path, "request": event.request.get("path", ""),
+        "trial": event.trial, "reference": event.reference, "labels": dict(event.labels),
+    }  # fmt: skip
+
+
+class LocalLedger:
+    """The journal of one run, its lock, and the barrier in front of it."""
+
+    def __init__(self, store: LocalStore, id: str) -> None:
+        self.store, self.id = store, id
+        self.folder = f"{store.path}/runs/{id}"
+        os.mkdir(f"{self.folder}/inbox")
+        self.lock = os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        os.write(self.lock, canonical({"pid": os.getpid()}).encode())
+        self.journal = os.open(f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._sync_folders()
+
+    def _sync_folders(self) -> None:
+        for folder in (self.folder, f"{self.store.path}/runs"):
+            fd = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def append(self, events: Sequence[Event]) -> None:
+        try:
+            rows = self._barrier(events)
+            lines = b"".join(canonical(to_json(event)).encode("utf-8", "surrogatepass") + b"\n" for event in events)
+            while lines:
+                lines = lines[os.write(self.journal, lines) :]
+            os.fdatasync(self.journal)
+        except OSError as error:
+            raise EnvironmentFailure(f"the journal of run {self.id} cannot be written: {error.strerror}") from error
+        index = self.store.index
+        try:
+            index.execute("BEGIN IMMEDIATE")
+            self.store._enter(index, self.id, events, self.id)
+            if rows:
+                index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+            index.execute("COMMIT")
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                index.execute("ROLLBACK")
+            raise EnvironmentFailure(f"the index of the store cannot be written: {error}", help="`runner store reindex` makes it anew") from error
+
+    def _barrier(self, events: Sequence[Event]) -> list[tuple[str, str, str]]:
+        """Make all artifacts of these events durable at once; return their rows for the digest cache."""
+        rows = []
+        for event in events:
+            if isinstance(event, StepEnded) and event.status == "succeeded":
+                for output in event.outputs.values():
+                    if output.get("digest") and output["type"] == "file":
+                        rows.append(self.store.note(self.store.object(output["digest"], "file"), output["digest"]))
+                    elif output.get("digest"):
+                        rows.append(self.store.note(self.store.object(output["digest"], "dir"), output["digest"]))
+                        for _, kind, digest, _ in self.store.entries(output["digest"]):
+                            if kind in ("file", "exec"):
+                                rows.append(self.store.note(self.store.object(digest, "file"), digest))
+        if rows and not (sys.platform == "linux" and ctypes.CDLL(None).syncfs(self.journal) == 0):
+            os.sync()
+        return rows
+
+    def log(self, step: str, attempt: int) -> str:
+        return f"{self.folder}/logs/{step}/{attempt}.log"
+
+    def scratch(self, step: str, attempt: int) -> str:
+        return f"{self.store.path}/tmp/{self.id}/{step}/{attempt}"
+
+    def close(self) -> None:
+        worker.remove(f"{self.store.path}/tmp/{self.id}") if os.path.exists(f"{self.store.path}/tmp/{self.id}") else None
+        os.close(self.journal)
+        os.close(self.lock)

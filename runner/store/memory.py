@@ -1,0 +1,101 @@
+"""A store in memory, for tests: the same promises but the last."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..errors import ReferenceRunError, StoreDamaged
+from ..record import Event, RunEnded, RunRecord, StepEnded, fold
+from . import Damage, RunSummary
+
+
+class MemoryStore:
+    """Runs in a list, artifacts in a dict."""
+
+    def __init__(self) -> None:
+        self.journals: dict[str, list[Event]] = {}
+        self.open: set[str] = set()
+        self.objects: dict[str, bytes] = {}
+
+    def begin(self) -> tuple[str, MemoryLedger]:
+        id = f"r{len(self.journals) + 1}"
+        self.journals[id] = []
+        self.open.add(id)
+        return id, MemoryLedger(self, id)
+
+    def put(self, content: bytes) -> str:
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        self.objects[digest] = content
+        return digest
+
+    def resolve(self, text: str) -> str:
+        found = [id for id in self.journals if id.endswith(text)]
+        if len(found) != 1 and text not in found:
+            raise ReferenceRunError(f"{text} may be any of the runs {', '.join(found)}" if found else f"there is no run {text}")
+        return text if text in found else found[0]
+
+    def run(self, id: str) -> RunRecord | None:
+        return fold(self.journals.get(id, []), id in self.open)
+
+    def finished(self, pipeline: str) -> Iterator[RunRecord]:
+        for id in reversed(self.journals):
+            record = self.run(id)
+            if record and record.finished and record.started.pipeline == pipeline:
+                yield record
+
+    def same_request(self, digest: str) -> Iterator[RunRecord]:
+        for id in reversed(self.journals):
+            record = self.run(id)
+            if record and record.finished and record.started.request_digest == digest:
+                yield record
+
+    def success(self, fingerprint: str) -> StepEnded | None:
+        for events in reversed(self.journals.values()):
+            for event in reversed(events):
+                if isinstance(event, StepEnded) and event.status == "succeeded" and event.fingerprint == fingerprint and (event.outputs or event.taken is None):
+                    return event
+        return None
+
+    def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
+        out = []
+        for id in reversed(self.journals):
+            record = self.run(id)
+            if record and pipeline in (None, record.started.pipeline):
+                start, end = record.started, record.ended or RunEnded(status="")
+                out.append(RunSummary(id, start.pipeline, start.title, record.status, start.at, end.seconds, end.exit_code, start.path, "", start.trial, start.reference, start.labels))
+        return out[:limit]
+
+    def places(self) -> tuple[str, str]:
+        return "", ""
+
+    def object(self, digest: str, kind: str) -> str:
+        return digest
+
+    def read(self, digest: str) -> bytes:
+        if digest not in self.objects:
+            raise StoreDamaged(f"the stored file {digest} is not there")
+        return self.objects[digest]
+
+    def damaged(self, artifacts: Iterable[tuple[str, str]], whole: bool) -> list[Damage]:
+        return [Damage(digest, "is missing") for digest, _ in artifacts if digest not in self.objects]
+
+    def quarantine(self, digest: str) -> None:
+        self.objects.pop(digest, None)
+
+
+class MemoryLedger:
+    def __init__(self, store: MemoryStore, id: str) -> None:
+        self.store, self.id = store, id
+
+    def append(self, events: Sequence[Event]) -> None:
+        self.store.journals[self.id] += events
+
+    def log(self, step: str, attempt: int) -> str:
+        return ""
+
+    def scratch(self, step: str, attempt: int) -> str:
+        return ""
+
+    def close(self) -> None:
+        self.store.open.discard(self.id)
