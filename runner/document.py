@@ -95,7 +95,7 @@ class Document:
         return self._places.written.get(at, "")
 
 
-def load(path: Path, shown: str, text_of: Callable[[Path], bytes] = Path.read_bytes) -> Document:
+def load(path: Path, shown: str) -> Document:
     """Read one YAML file; `shown` is its name in messages. Raises Invalid with every mistake of form."""
 
     def refuse(code: str, text: str, help: str = "") -> Invalid:
@@ -104,7 +104,7 @@ def load(path: Path, shown: str, text_of: Callable[[Path], bytes] = Path.read_by
     try:
         if path.is_file() and path.stat().st_size > MAX_BYTES:
             raise refuse("E110", f"the file is larger than {MAX_BYTES // 2**20} MiB", "split the pipeline in several")
-        raw = text_of(path)
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise refuse("E109", f"there is no file {shown}") from None
     except IsADirectoryError:

@@ -51,6 +51,7 @@ class World:
     code: Mapping[str, tuple[str, bool]]  # location -> digest, executable
     runtime: str  # digest of the interpreter, platform and machine
     read: Callable[[Artifact], Any]  # JSON content of an artifact; raises EvaluationError
+    marks: Mapping[str, Any] = field(default_factory=dict)  # location -> what changes when its bytes do
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class _Evaluation:
             case ("inputs", name):
                 return self.inputs[name]
             case ("outputs", name):
-                return Marked(self.step.outputs[name].path, {"output": name})
+                return Marked(self.run.get("outputs_at", "") + self.step.outputs[name].path, {"output": name})
             case ("run", name):
                 return Marked(self.run.get(name, ""), {"run": name})
             case ("steps", name, "status"):
@@ -245,7 +246,7 @@ class _Evaluation:
             return produced.value
         declared = self.pipeline.steps[name].outputs[output]
         path = staged_path(name, declared)
-        return self.staged(Artifact(path, produced.type, PurePosixPath(path).name, produced.digest, "store:"))
+        return self.staged(Artifact(self.run.get("inputs_at", "") + path, produced.type, PurePosixPath(path).name, produced.digest, "store:"))
 
 
 def holds(conditions: list[Any]) -> bool:

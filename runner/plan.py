@@ -143,6 +143,11 @@ def request_digest(request: RunRequest) -> str:
     return digest_of({"format": FORMAT, **{k: _plain(v) for k, v in asdict(request).items() if k not in how}})
 
 
+def request_json(request: RunRequest) -> dict[str, Any]:
+    """Return the request as JSON, without what was not asked for."""
+    return {k: _plain(v) for k, v in asdict(request).items() if v not in (None, "", (), {}, False)}
+
+
 def _plain(value: Any) -> Any:
     match value:
         case frozenset() | set():

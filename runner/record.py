@@ -87,6 +87,7 @@ class StepEnded(Event):
     produced_by: str = ""
     reused_from: str = ""
     notes: tuple[str, ...] = ()
+    tail: str = ""  # the end of what a failed step printed
 
     @property
     def usable(self) -> bool:

@@ -340,6 +340,10 @@ class LocalStore:
             with contextlib.suppress(OSError):
                 os.replace(self.object(digest, kind), f"{self.path}/quarantine/{digest[7:]}")
 
+    def forget(self, digests: Iterable[str]) -> None:
+        """No longer offer successes whose outputs have these digests."""
+        self.index.executemany("DELETE FROM successes WHERE instr(detail, ?)", [(digest,) for digest in digests])
+
     def verify(self) -> Iterator[Damage]:
         """Yield all damage: of objects and manifests by their bytes, of runs by what their journals name."""
         objects, trees = self.places()

@@ -1,0 +1,218 @@
+"""The whole program, in the order in which it happens. Start reading here.
+
+A request file (or a pipeline file) becomes a Document, then typed values, a graph, a selection and a plan; the
+engine runs the plan, and each event goes to the reporters.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from . import document as documents
+from . import engine
+from .document import Document
+from .errors import Diagnostic, Invalid, ReferenceRunError, SelectionError, UsageError
+from .executors.local import LocalExecutor
+from .graph import Graph
+from .language import check_document
+from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
+from .plan import Comparison, Plan, Reuse, changed_steps, make_plan, unchanged
+from .project import Project, Settings
+from .record import Event, RunRecord
+from .reference import choose
+from .select import SelectorError
+from .store.local import LocalStore
+
+Reporter = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request with all that it names: the value that planning starts from."""
+
+    project: Project
+    pipeline: Pipeline
+    graph: Graph
+    request: RunRequest
+    document: Document | None  # of the request, if it is a file
+
+
+def read(path: str, overrides: Mapping[str, str] | None = None) -> Asked:
+    """Return what a run file or a pipeline file asks for; raises Invalid with every mistake of a stage."""
+    if not os.path.isfile(path):
+        raise Invalid([Diagnostic(path, 0, 0, "E109", "there is no such file" if not os.path.exists(path) else "it is not a file")])
+    project = Project.of(path)
+    document = documents.load(Path(path), path)
+    check_document(document)
+    if document.value["kind"] == "Run":
+        if overrides:
+            raise UsageError("-p goes with a pipeline file only; a run file is the whole request", help="write the parameter into `params` of the run file")
+        request = compile_request(document, project, project.location(path))
+        pipeline = _pipeline(project, request.pipeline, os.path.join(os.path.dirname(path), document.value["pipeline"]))
+        return Asked(project, pipeline, _graph(pipeline), request, document)
+    pipeline = compile_pipeline(document, project, project.location(path))
+    request = RunRequest(pipeline=pipeline.path, base=project.location(os.getcwd()), params=_overrides(pipeline, overrides or {}))
+    return Asked(project, pipeline, _graph(pipeline), request, None)
+
+
+def _pipeline(project: Project, location: str, shown: str) -> Pipeline:
+    document = documents.load(Path(project.path(location)), os.path.normpath(shown))
+    check_document(document, "Pipeline")
+    return compile_pipeline(document, project, location)
+
+
+def _graph(pipeline: Pipeline) -> Graph:
+    return Graph({name: step.before for name, step in pipeline.steps.items()})
+
+
+def _overrides(pipeline: Pipeline, given: Mapping[str, str]) -> dict[str, Any]:
+    """Return `-p name=text` by the declared types; unknown names are told with all other mistakes later."""
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in pipeline.params:
+            values[name] = text
+            continue
+        try:
+            values[name] = parse_value(pipeline.params[name], text)
+        except ValueError as error:
+            raise UsageError(f"-p {name}: {error}") from None
+    return values
+
+
+def retry_request(store: LocalStore, id: str) -> tuple[Asked, list[str]]:
+    """Return the request that runs again what did not succeed in a run, and the steps that it selects."""
+    record = store.run(id)
+    assert record is not None  # `resolve` found it
+    if not record.finished:
+        raise ReferenceRunError(f"run {id} is {record.status}", help="wait until it has ended")
+    project = Project(os.path.dirname(store.path)) if os.path.basename(store.path) == ".runner" else Project.of(os.getcwd() + "/x")
+    pipeline = _pipeline(project, record.started.path, os.path.relpath(project.path(record.started.path)))
+    graph = _graph(pipeline)
+    ends = record.statuses
+    for name, end in ends.items():
+        if end == "failed" and (step := pipeline.steps.get(name)) and step.kind == "fail":
+            gate = step.branch.condition if step.branch else name
+            raise SelectionError(f"run {id} was ended by its fail step {name}; running it again would end the same", help=f"select {gate} with other params")
+    open_steps = {n for n, end in ends.items() if end in ("failed", "stopped", "interrupted", "not_run", "upstream_failed") and n in pipeline.steps}
+    own = {n for n, decision in record.started.decisions.items() if decision in ("run", "cached", "skip")}
+    chosen = graph.sorted((open_steps | (graph.descendants(open_steps) & own)) & set(pipeline.steps))
+    request = RunRequest(pipeline=pipeline.path, base=pipeline.base, select=tuple(chosen), islands=True, reference=id, mode="full")
+    return Asked(project, pipeline, graph, request, None), chosen
+
+
+def relative_pipeline(asked: Asked) -> str:
+    """Return the path of the pipeline's file from the current folder."""
+    return os.path.relpath(asked.project.path(asked.pipeline.path))
+
+
+def check_request(asked: Asked) -> None:
+    """Check what can be checked of a request without a store: its params and selectors that name no run."""
+    if asked.document is None:
+        return
+    given = replace(asked.request, inherit="defaults")
+    if asked.request.reference == "none" or (asked.request.select is None and asked.request.reference is None):
+        resolve_params(asked.pipeline, given, asked.document, asked.project, None)
+    else:  # what is not set may come from the reference run
+        known = {name: param.default for name, param in asked.pipeline.params.items() if param.required}
+        optional = replace(asked.pipeline, params={n: p for n, p in asked.pipeline.params.items() if n in given.params or n in given.reset or n not in known})
+        resolve_params(optional, given, asked.document, asked.project, None)
+
+
+def plan(asked: Asked, store: LocalStore) -> Plan:
+    """Return the plan of a request. Executes nothing, imports nothing of the project, opens no connection."""
+    try:
+        return _plan(asked, store)
+    except SelectorError as error:
+        at = (error.field, error.index)
+        raise Invalid([_diagnostic(asked, error.code, error.text, at, error.help, error.offset)]) from None
+    except ReferenceRunError as error:
+        raise Invalid([_diagnostic(asked, "E405", error.text, ("reference",), error.help)]) from None
+    except SelectionError as error:
+        field = error.text.split(":")[0].split(" ")[0]
+        raise Invalid([_diagnostic(asked, "E406", error.text, (field if field in ("assume", "accept", "expect") else "select",), error.help)]) from None
+    finally:
+        store.flush()
+
+
+def _plan(asked: Asked, store: LocalStore) -> Plan:
+    pipeline, request = asked.pipeline, asked.request
+    if request.reference not in (None, "latest", "none"):
+        request = replace(request, reference=store.resolve(str(request.reference)))
+
+    def values(record: RunRecord | None) -> tuple[dict[str, Any], dict[str, str]]:
+        inherited = record.started.params if record else None
+        return resolve_params(pipeline, request, asked.document, asked.project, inherited)
+
+    def changed(record: RunRecord, kind: str) -> set[str]:
+        params, _ = values(record)
+        world = asked.project.world(pipeline, params, store.digest, store.read)
+        return changed_steps(record, kind, Comparison(pipeline, params, world, store, None))
+
+    selection, reference = choose(request, pipeline, asked.graph, store, changed)
+    params, sources = values(reference.record if reference else None)
+    world = asked.project.world(pipeline, params, store.digest, store.read)
+    return make_plan(pipeline, asked.graph, request, params, sources, selection, reference, world, store, time.time())
+
+
+def _diagnostic(asked: Asked, code: str, text: str, at: tuple[str | int, ...], help: str, offset: int = 0) -> Diagnostic:
+    if asked.document is None:
+        return Diagnostic(asked.pipeline.path, 0, 0, code, text, help)
+    value = asked.document.value.get(at[0])
+    if value is None:
+        return asked.document.diagnostic(code, text, ("pipeline",), key=True, help=help)
+    # A one-key mapping (`tag: train`) has no place inside its text.
+    inside = len(at) > 1 and isinstance(value, list) and isinstance(value[at[1]], str)
+    return asked.document.diagnostic(code, text, at, key=not inside and len(at) == 1, offset=offset if inside else 0, help=help)
+
+
+def earlier(made: Plan, store: LocalStore) -> RunRecord | None:
+    """Return the run that has all that the plan would do, if the request is unchanged."""
+    return next((record for record in store.same_request(made.request_digest) if unchanged(made, record)), None)
+
+
+def verified(asked: Asked, store: LocalStore, made: Plan, whole: bool, show: Callable[[Plan], None]) -> Plan:
+    """Return the plan once all bytes that it stands on are as recorded; damage is put aside and planned around once."""
+    try:
+        engine.verify_kept(made, store, whole)
+        return made
+    except engine.DamagedResults as damage:
+        for digest in damage.digests:
+            store.quarantine(digest)
+        if any(o.get("digest") in damage.digests for d in made.decisions.values() if isinstance(d, Reuse) for o in d.past.outputs.values()):
+            raise
+        store.forget(damage.digests)
+        again = plan(asked, store)
+        engine.verify_kept(again, store, whole)
+        again.refuse_findings()
+        show(again)
+        return again
+
+
+def apply(made: Plan, asked: Asked, store: LocalStore, settings: Settings, workers: int | None, stop: engine.Stop, wake: int | None, reporters: Iterable[Reporter]) -> int:
+    """Run a plan and tell each event; return the exit code of the run."""
+    processors = len(os.sched_getaffinity(0))
+    size = workers or made.request.workers or settings.workers or processors
+    workshop = engine.Workshop(
+        root=asked.project.root, workers=size, cpu=made.request.cpu or max(processors, size), memory=made.request.memory, log_limit=settings.log_limit, stop=stop
+    )
+    executor = LocalExecutor(size, wake)
+    code = 1
+    try:
+        for event in engine.execute(made, store, executor, workshop):
+            for report in reporters:
+                report(event)
+            code = getattr(event, "exit_code", None) if event.name == "run_ended" else code  # type: ignore[assignment]
+    finally:
+        executor.close()
+    return code
+
+
+def open_store(project: Project, settings: Settings, given: str | None, create: bool) -> LocalStore:
+    """Return the store: --store, else RUNNER_STORE, else runner.toml, else .runner of the project root."""
+    path = given or os.environ.get("RUNNER_STORE") or (os.path.join(project.root, settings.store) if settings.store else "") or f"{project.root}/.runner"
+    return LocalStore(os.path.abspath(path), create)

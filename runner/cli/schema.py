@@ -1,0 +1,37 @@
+"""`runner schema`: the JSON Schemas, for editors."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from .options import epilog
+
+
+@click.command(epilog=epilog(0, 2))
+@click.argument("kind", required=False, type=click.Choice(["pipeline", "run"]))
+@click.option("--write", "directory", metavar="DIR", type=click.Path(file_okay=False), help="Write the files into DIR instead of printing.")
+def command(kind: str | None, directory: str | None) -> int:
+    """Print a JSON Schema, or write them all where an editor finds them.
+
+    \b
+    runner schema pipeline
+    runner schema --write schemas
+    """
+    from ..language import SCHEMAS
+
+    wanted = {name: make() for name, make in SCHEMAS.items() if kind in (None, name)}
+    if directory is None:
+        if kind is None:
+            raise click.UsageError("name a kind to print (pipeline or run), or --write DIR")
+        click.echo(json.dumps(wanted[kind], indent=2, ensure_ascii=False))
+        return 0
+    os.makedirs(directory, exist_ok=True)
+    for name, schema in wanted.items():
+        path = os.path.join(directory, f"{name}.schema.json")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+        click.echo(path)
+    return 0

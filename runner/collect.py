@@ -1,0 +1,107 @@
+"""What an attempt left x the outputs that its step declares -> typed values, or what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .expression import EvaluationError, Type, pointer
+from .pipeline import Output, Step
+
+LIMIT = 16 << 20  # bytes of a JSON file that values are read from
+
+
+class WrongOutput(Exception):
+    """A value is missing or not of its declared type: the step failed, and nothing of it is kept."""
+
+
+def values_of(step: Step, text: str | None, artifacts: Mapping[str, Mapping[str, Any]], read: Callable[[str], bytes]) -> dict[str, Any]:
+    """Return the value outputs. `text` is the values file; `read` gives a stored file. Raises WrongOutput."""
+    declared = [o for o in step.outputs.values() if not o.is_artifact]
+    written = _parse("the values file", text.encode()) if text is not None else {}
+    if not isinstance(written, dict):
+        raise WrongOutput("E222 the values file must hold a JSON object")
+    if declared or written:
+        known = {o.name for o in declared if not o.source}
+        if unknown := sorted(set(written) - known):
+            raise WrongOutput(f"E220 it wrote the values {', '.join(unknown)}, which are not declared")
+    found: dict[str, Any] = {}
+    wrong: list[str] = []
+    for output in declared:
+        try:
+            value = _value(output, written, artifacts, read)
+            if value is not _ABSENT:
+                found[output.name] = value
+        except WrongOutput as error:
+            wrong.append(str(error))
+    if wrong:
+        raise WrongOutput("; ".join(wrong))
+    return found
+
+
+_ABSENT = object()
+
+
+def _value(output: Output, written: Mapping[str, Any], artifacts: Mapping[str, Mapping[str, Any]], read: Callable[[str], bytes]) -> Any:
+    if output.source:
+        if output.source not in artifacts:
+            if output.optional:
+                return _ABSENT
+            raise WrongOutput(f"E221 output `{output.name}`: the output `{output.source}` that holds it was not written")
+        artifact = artifacts[output.source]
+        if artifact["size"] > LIMIT:
+            raise WrongOutput(f"E221 output `{output.name}`: `{output.source}` is larger than {LIMIT >> 20} MiB")
+        content = _parse(f"output `{output.name}`: `{output.source}`", read(artifact["digest"]))
+        try:
+            value = pointer(content, output.pointer)
+        except EvaluationError as error:
+            if output.optional:
+                return _ABSENT
+            raise WrongOutput(f"E221 output `{output.name}`: `{output.source}`: {error}") from None
+    elif output.name in written:
+        value = written[output.name]
+    elif output.optional:
+        return _ABSENT
+    else:
+        raise WrongOutput(f"E220 it ended but did not write the value `{output.name}` to the values file")
+    if value is None and output.optional:
+        return _ABSENT
+    if wrong := _misfit(output.type, value):
+        raise WrongOutput(f"E222 output `{output.name}` {wrong}")
+    return value
+
+
+def _parse(what: str, content: bytes) -> Any:
+    def refuse(text: str) -> Any:
+        raise WrongOutput(f"E222 {what} holds {text}, which is not a number of JSON")
+
+    try:
+        return json.loads(content, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise WrongOutput(f"E221 {what} is not JSON: {error}") from None
+
+
+_ARTICLE = {"string": "a text", "integer": "an integer", "number": "a number", "boolean": "true or false", "list": "a list", "object": "an object"}
+
+
+def _misfit(type: Type, value: Any) -> str:
+    """Return what is wrong with a value for a type, or ''."""
+    match type.name, value:
+        case "string", str():
+            return ""
+        case "boolean", bool():
+            return ""
+        case "integer", int() if not isinstance(value, bool):
+            return ""
+        case "number", int() | float() if not isinstance(value, bool):
+            return "" if math.isfinite(value) else f"is {value}; a finite number is declared"
+        case "list", list():
+            wrong = [w for item in value if type.item and (w := _misfit(type.item, item))]
+            return f"has an element that {wrong[0]}" if wrong else ""
+        case "object", dict():
+            return ""
+    shown = json.dumps(value, ensure_ascii=False)
+    kind = "the text " if isinstance(value, str) else "the list " if isinstance(value, list) else "the object " if isinstance(value, dict) else ""
+    return f"is {kind}{shown if len(shown) < 60 else shown[:57] + '...'}; {_ARTICLE[type.name]} is declared"

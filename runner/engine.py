@@ -1,0 +1,517 @@
+"""Plan -> Events: the only place where steps happen.
+
+The engine looks at the plan and nothing else. It runs in one thread; a finished step may feed the next at once,
+but is told as done only after the ledger has made it durable.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .collect import WrongOutput, values_of
+from .errors import StoreDamaged
+from .executors import Call, Executor, Outcome
+from .expression import EvaluationError
+from .fingerprint import Before, Evaluated, Produced, evaluate, settle
+from .gate import GOOD
+from .pipeline import Step
+from .plan import Cached, Plan, Reuse, Run, Skip, request_json
+from .record import AttemptFailed, Event, RunEnded, RunStarted, RunStopping, StepEnded, StepStarted
+from .schedule import Capacity, Need, Schedule, next_wait
+from .steps import AT_ONCE, PROCESS, Place
+from .store import Ledger, Store
+from .values import Artifact, plain_json, text_of, to_bytes, to_seconds
+
+BARRIER = 0.05  # seconds that a finished step may wait to be told
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+_INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ")
+
+
+@dataclass
+class Stop:
+    """The wish to end a run, set by signal handlers: how often it was asked, and by what."""
+
+    asked: int = 0
+    number: int = 0
+
+    def __call__(self, number: int, frame: Any = None) -> None:
+        self.asked += 1
+        self.number = self.number or number
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What the engine works with: where the project is, and how much may run at once."""
+
+    root: str  # of the project
+    workers: int
+    cpu: float
+    memory: int | None
+    log_limit: int = 1 << 30
+    stop: Stop = field(default_factory=Stop)
+
+
+def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop) -> Iterator[Event]:
+    """Run the plan; yield each event once it is durable. The caller closes the executor."""
+    run, ledger = store.begin()
+    try:
+        yield from _Engine(plan, store, executor, workshop, run, ledger).events()
+    finally:
+        ledger.close()
+
+
+class _Engine:
+    def __init__(self, plan: Plan, store: Store, executor: Executor, workshop: Workshop, run: str, ledger: Ledger) -> None:
+        self.plan, self.store, self.executor, self.workshop = plan, store, executor, workshop
+        self.run, self.ledger = run, ledger
+        self.steps = plan.pipeline.steps
+        self.names = {"id": run, "name": plan.request.name, "pipeline": plan.pipeline.name}
+        self.before: dict[str, Before] = {}
+        self.evaluated: dict[str, Evaluated] = {}
+        self.attempts: dict[str, int] = {}
+        self.first_start: dict[str, float] = {}
+        self.pending: list[Event] = []
+        self.pending_since = 0.0
+        self.metrics: dict[str, dict[str, Any]] = {}
+        self.failed: list[StepEnded] = []
+        self.broken = 0  # exit code of a failure of the environment or the store
+        self.reason = ""
+        self.stops = 0
+        self.spin = random.Random()
+        self.env = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith("LC_")}
+        self.env["PATH"] = os.path.dirname(sys.executable) + os.pathsep + self.env.get("PATH", os.defpath)
+        workers = min(workshop.workers, plan.pipeline.max_parallel or workshop.workers)
+        self.schedule = Schedule(
+            plan, self._needs(), Capacity(workers, workshop.cpu, workshop.memory), plan.request.failure_policy or plan.pipeline.failure_policy
+        )
+
+    def _needs(self) -> dict[str, Need]:
+        needs = {}
+        for name in self.plan.runs:
+            step = self.steps[name]
+            if step.has_process:
+                cpu = settle(step.cpu, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
+                memory = settle(step.memory, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
+                needs[name] = Need(min(float(cpu), self.workshop.cpu), to_bytes(memory) if isinstance(memory, str) else memory or 0)
+        return needs
+
+    # the loop
+
+    def events(self) -> Iterator[Event]:
+        started = time.monotonic()
+        limit = self.plan.request.timeout or self.plan.pipeline.timeout
+        deadline = started + limit if limit else None
+        self.tell(self._run_started())
+        for decision in self.schedule.settled():
+            self._settled(decision)
+        yield from self.commit()
+        while True:
+            self._advance()
+            if self.schedule.over:
+                break
+            now = time.monotonic()
+            if self.pending and now - self.pending_since >= BARRIER:
+                yield from self.commit()
+            times = [t - now for t in (deadline, self.schedule.next_time()) if t is not None]
+            outcomes = self.executor.wait(0 if self.pending else max(0.0, min(times)) if times else None)
+            if not outcomes and self.pending:
+                yield from self.commit()
+            for outcome in outcomes:
+                self._ended(outcome)
+            yield from self._stop_if_asked()
+            if deadline is not None and time.monotonic() >= deadline and not self.reason:
+                self.reason = f"the run took longer than {limit:g} s"
+                self.schedule.hold("the run's timeout came first")
+                self.executor.stop(None, kill=False)
+        for name, closed in self.schedule.remaining():
+            self.tell(StepEnded(step=name, status=closed.status, reason=closed.reason, by=closed.by))
+        self.tell(self._run_ended(time.monotonic() - started))
+        yield from self.commit()
+
+    def _advance(self) -> None:
+        """Begin and close all that can be, until nothing moves."""
+        moved = True
+        while moved:
+            moved = False
+            for name, closed in self.schedule.closed():
+                moved = True
+                self.end(StepEnded(step=name, status=closed.status, reason=closed.reason, by=closed.by))
+            for name in self.schedule.begin(time.monotonic()):
+                moved = True
+                self._begin(self.steps[name])
+
+    def tell(self, event: Event) -> None:
+        if not self.pending:
+            self.pending_since = time.monotonic()
+        self.pending.append(replace(event, at=round(time.time(), 3)))
+
+    def commit(self) -> Iterator[Event]:
+        """Make what has happened durable, then tell it."""
+        events, self.pending = self.pending, []
+        if events:
+            self.ledger.append(events)
+            yield from events
+
+    def end(self, ended: StepEnded) -> None:
+        """Note how a step ended."""
+        self.before[ended.step] = ended.before()
+        self.evaluated.pop(ended.step, None)
+        self.schedule.end(ended.step, ended.status, ended.taken)
+        if ended.status == "failed":
+            self.failed.append(ended)
+        if ended.metrics:
+            self.metrics[ended.step] = dict(ended.metrics)
+        self.tell(ended)
+
+    def _stop_if_asked(self) -> Iterator[Event]:
+        stop = self.workshop.stop
+        if stop.asked > self.stops:
+            if not self.stops:
+                self.tell(RunStopping(reason=signal.Signals(stop.number).name))
+                yield from self.commit()  # the intent first: a crash from here on still ends as stopped
+            self.stops = stop.asked
+            self.schedule.hold(f"stopped by {signal.Signals(stop.number).name}")
+            self.executor.stop(None, kill=stop.asked > 1)
+
+    # beginning a step
+
+    def _settled(self, decision: Reuse | Cached | Skip) -> None:
+        match decision:
+            case Skip():
+                ended = StepEnded(step=decision.step, status="skipped", reason="; ".join(decision.reasons), by=decision.by)
+            case Reuse() if decision.past.status == "skipped":
+                ended = replace(decision.past, reused_from=decision.run)
+            case Reuse():
+                ended = self._kept(decision.past, "reused", decision.run, "; ".join(decision.reasons))
+            case Cached():
+                ended = self._kept(decision.past, "cached", decision.run, "; ".join(decision.reasons))
+        self.before[decision.step] = ended.before()
+        if ended.metrics:
+            self.metrics[ended.step] = dict(ended.metrics)
+        self.tell(ended)
+
+    def _kept(self, past: StepEnded, status: str, run: str, reason: str) -> StepEnded:
+        return replace(
+            past, status=status, reason=reason, reused_from=run, produced_by=past.produced_by or run or self.run,
+            attempt=0, seconds=0.0, notes=(), exit_code=None,
+        )  # fmt: skip
+
+    def _begin(self, step: Step) -> None:
+        decision = self.plan.decisions[step.name]
+        assert isinstance(decision, Run)
+        world, pipeline, params = self.plan.world, self.plan.pipeline, self.plan.params
+        try:
+            if step.when is not True and not (step.when and settle(step.when, step, pipeline, params, self.before, world, self.names)):
+                self.end(StepEnded(step=step.name, status="skipped", reason="`when` is false"))
+                return
+            evaluated = evaluate(step, pipeline, params, self.before, world, self._run_names(step))
+        except EvaluationError as error:
+            self.end(StepEnded(step=step.name, status="failed", cause="expression", reason=str(error)))
+            return
+        except StoreDamaged as error:
+            self.broken = 5
+            self.end(StepEnded(step=step.name, status="failed", cause="environment", reason=error.text))
+            return
+        self.evaluated[step.name] = evaluated
+        if step.kind in AT_ONCE:
+            self._settle_at_once(step, evaluated)
+            return
+        if decision.lookup and (success := self.store.success(evaluated.fingerprint)) and self._fresh(step, success):
+            self.end(self._kept(replace(success, step=step.name), "cached", success.produced_by, f"the same in {success.produced_by}"))
+            return
+        self._attempt(step, evaluated)
+
+    def _fresh(self, step: Step, success: StepEnded) -> bool:
+        expires = step.cache.expire_after
+        if expires is not None and time.time() - success.at > expires:
+            return False
+        damage = self.store.damaged(((o["digest"], o["type"]) for o in success.outputs.values() if o.get("digest")), whole=True)
+        for found in damage:
+            self.store.quarantine(found.digest)
+        return not damage
+
+    def _settle_at_once(self, step: Step, evaluated: Evaluated) -> None:
+        found = AT_ONCE[step.kind](evaluated.own)
+        self.end(self._success(step, evaluated, status=found.status, taken=found.taken, cause=found.cause, reason=found.message))
+        if step.kind == "fail":
+            self.reason = self.reason or found.message
+            self.schedule.hold(f"{step.name} failed")
+            self.executor.stop(None, kill=False)
+
+    def _success(self, step: Step, evaluated: Evaluated, **more: Any) -> StepEnded:
+        return StepEnded(
+            step=step.name, fingerprint=evaluated.fingerprint, recipe=evaluated.recipe, params=evaluated.params,
+            reads=tuple((r.step, r.output, r.digest, r.run) for r in evaluated.reads), produced_by=self.run, **more,
+        )  # fmt: skip
+
+    def _attempt(self, step: Step, evaluated: Evaluated) -> None:
+        attempt = self.attempts[step.name] = self.attempts.get(step.name, 0) + 1
+        self.first_start.setdefault(step.name, time.monotonic())
+        try:
+            call = self._call(step, evaluated, attempt)
+        except (ValueError, EvaluationError) as error:
+            self.end(self._success(step, evaluated, status="failed", cause="expression", reason=str(error)))
+            return
+        self.executor.submit(call)
+        self.tell(StepStarted(step=step.name, attempt=attempt))
+
+    # what a worker is told
+
+    def _run_names(self, step: Step) -> Mapping[str, str]:
+        if step.workdir != "project":
+            return self.names
+        scratch = self.ledger.scratch(step.name, self.attempts.get(step.name, 0) + 1)
+        return {**self.names, "outputs_at": f"{scratch}/work/", "inputs_at": f"{scratch}/"}
+
+    def _call(self, step: Step, evaluated: Evaluated, attempt: int) -> Call:
+        root = self.ledger.scratch(step.name, attempt)
+        if step.workdir == "project" and attempt > 1:
+            evaluated = evaluate(step, self.plan.pipeline, self.plan.params, self.before, self.plan.world, {**self.names, "outputs_at": f"{root}/work/", "inputs_at": f"{root}/"})
+        base = self.plan.pipeline.base
+        sealed = step.workdir != "project"
+        work = os.path.normpath(f"{root}/work/{base}") if sealed else f"{root}/work"
+        cwd = work if sealed else os.path.normpath(f"{self.workshop.root}/{base}")
+        objects, trees_dir = self.store.places()
+        outputs = tuple(
+            {"name": o.name, "type": o.type.name, "path": f"{work}/{o.path}", "shown": o.path, "optional": o.optional}
+            for o in step.outputs.values() if o.is_artifact
+        )  # fmt: skip
+        values = f"{root}/values.json"
+        env = self._environment(step, evaluated, root, cwd, work, attempt, values)
+        launch = PROCESS[step.kind](evaluated.own, Place(root, cwd, values, sys.executable, env))
+        for text in (*launch.argv, *env.values()):
+            if "\0" in text or len(text) > 128 * 1024:
+                raise ValueError("an argument or variable " + ("holds a NUL character" if "\0" in text else "is longer than 128 KiB; pass it by the context file"))
+        context = {
+            "run": self.names, "step": step.name, "attempt": attempt,
+            "params": {k: self._seen(v, cwd) for k, v in evaluated.values.items()},
+            "inputs": {k: self._seen(v, cwd) for k, v in evaluated.inputs.items()},
+            "outputs": {o["name"]: o["path"] for o in outputs}, "each": {},
+        }  # fmt: skip
+        links, copies, trees = self._staging(step, evaluated, cwd) if sealed else self._staged_apart(evaluated)
+        timeout = settle(step.timeout, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
+        return Call(
+            step=step.name, attempt=attempt, root=root, work=work, cwd=cwd, argv=launch.argv, env=env,
+            log=self.ledger.log(step.name, attempt), objects=objects, trees_dir=trees_dir, values=values,
+            files={f"{root}/context.json": json.dumps(context, ensure_ascii=False), **launch.files},
+            links=links, copies=copies, trees=trees,
+            folders=tuple(dict.fromkeys(os.path.dirname(o["path"]) for o in outputs if "/" in o["shown"])),
+            outputs=outputs, success_codes=step.success_codes, timeout=to_seconds(timeout) if isinstance(timeout, str) else timeout or 0.0,
+            grace=step.grace_period, log_limit=self.workshop.log_limit, warm=launch.warm, interpreter=launch.parent, task=launch.task,
+        )  # fmt: skip
+
+    def _environment(self, step: Step, evaluated: Evaluated, root: str, cwd: str, work: str, attempt: int, values: str) -> dict[str, str]:
+        env = {
+            **self.env, "TMPDIR": f"{root}/tmp", "RUNNER_CONTEXT": f"{root}/context.json", "RUNNER_VALUES": values, "RUNNER_RUN_ID": self.run,
+            "RUNNER_STEP": step.name, "RUNNER_ATTEMPT": str(attempt), "RUNNER_OUTPUT_DIR": work,
+        }  # fmt: skip
+        for name, value in evaluated.inputs.items():
+            if not isinstance(value, list | dict):
+                env[f"RUNNER_INPUT_{_upper(name)}"] = text_of(self._seen(value, cwd))
+        for output in step.outputs.values():
+            if output.is_artifact:
+                env[f"RUNNER_OUTPUT_{_upper(output.name)}"] = f"{work}/{output.path}"
+        return {**env, **{name: text_of(value) for name, value in evaluated.env.items()}}
+
+    @staticmethod
+    def _seen(value: Any, cwd: str) -> Any:
+        """Return a value as a step's context has it: artifacts by absolute path."""
+        return os.path.normpath(f"{cwd}/{value}") if isinstance(value, Artifact) and not value.startswith("/") else plain_json(value)
+
+    def _staging(self, step: Step, evaluated: Evaluated, cwd: str) -> tuple[Any, Any, Any]:
+        """Return links, copies and trees for the attempt; what lies in a linked directory comes with it."""
+        links, trees = [], []
+        linked: list[str] = []
+        for text in sorted(evaluated.artifacts):
+            artifact, target = evaluated.artifacts[text], os.path.normpath(f"{cwd}/{text}")
+            if any(target.startswith(f"{folder}/") for folder in linked):
+                continue
+            if artifact.source == "store:" and artifact.kind == "dir":
+                trees.append((target, self.store.object(artifact.digest, "dir"), self.store.places()[0]))
+                continue
+            if artifact.kind == "dir":
+                linked.append(target)
+            links.append((target, *self._source(artifact)))
+        copies = []
+        for location in step.code:
+            target = os.path.normpath(f"{cwd}/{os.path.relpath('/' + location, '/' + self.plan.pipeline.base)}")
+            if not any(target.startswith(f"{folder}/") for folder in linked) and all(target != link[0] for link in links):
+                copies.append((target, f"{self.workshop.root}/{location}", self.plan.world.code[location][0]))
+        return tuple(links), tuple(copies), tuple(trees)
+
+    def _staged_apart(self, evaluated: Evaluated) -> tuple[Any, Any, Any]:
+        """The same for a step that works in the project's own folder: only what is not there is laid beside it."""
+        links, trees = [], []
+        for text, artifact in sorted(evaluated.artifacts.items()):
+            if artifact.source == "store:" and artifact.kind == "dir":
+                trees.append((str(text), self.store.object(artifact.digest, "dir"), self.store.places()[0]))
+            elif artifact.source == "store:":
+                links.append((str(text), *self._source(artifact)))
+        return tuple(links), (), tuple(trees)
+
+    def _source(self, artifact: Artifact) -> tuple[str, str, Any]:
+        """Return the path that an artifact is linked to, the digest of stored bytes, and the signature it must have."""
+        scheme, _, location = artifact.source.partition(":")
+        if scheme == "store":
+            return self.store.object(artifact.digest, artifact.kind), artifact.digest, None
+        path = location if scheme == "host" else f"{self.workshop.root}/{location}"
+        return path, "", self.plan.world.marks.get(location)
+
+    # the end of an attempt
+
+    def _ended(self, outcome: Outcome) -> None:
+        step, evaluated = self.steps[outcome.step], self.evaluated[outcome.step]
+        if outcome.damaged:
+            self.store.quarantine(outcome.damaged)
+            self.broken = 5
+        if outcome.errno in _DISK or outcome.cause == "environment":
+            self.broken = self.broken or 6
+        if not outcome.cause:
+            try:
+                values = values_of(step, outcome.values, outcome.outputs, self.store.read)
+            except WrongOutput as error:
+                outcome = replace(outcome, cause="output", message=str(error))
+            else:
+                self._succeeded(step, evaluated, outcome, values)
+                return
+        if outcome.cause == "stopped":
+            self.end(self._success(step, evaluated, status="stopped", reason=self.schedule.held or "stopped", attempt=outcome.attempt, seconds=round(outcome.seconds, 6)))
+            return
+        elapsed = time.monotonic() - self.first_start[step.name]
+        wait = next_wait(step.retry, outcome.cause, outcome.exit_code, outcome.attempt, elapsed, self.spin.uniform(-1, 1))
+        if wait is not None and not self.schedule.held:
+            self.tell(AttemptFailed(step=step.name, attempt=outcome.attempt, cause=outcome.cause, message=outcome.message, wait=round(wait, 3)))
+            self.schedule.again(step.name, time.monotonic() + wait)
+            return
+        notes = self._hints(step, outcome)
+        self.end(
+            self._success(
+                step, evaluated, status="failed", cause=outcome.cause, reason=outcome.message, attempt=outcome.attempt, seconds=round(outcome.seconds, 6),
+                exit_code=outcome.exit_code, signal=outcome.signal, tail=outcome.tail[-2000:], notes=notes,
+            )
+        )  # fmt: skip
+
+    def _succeeded(self, step: Step, evaluated: Evaluated, outcome: Outcome, values: Mapping[str, Any]) -> None:
+        outputs = {name: Produced(o["type"], self.run, digest=o["digest"], size=o["size"]).to_json() for name, o in outcome.outputs.items()}
+        outputs |= {name: Produced(step.outputs[name].type.name, self.run, value=value).to_json() for name, value in values.items()}
+        notes = ("it left processes behind, which were ended",) if outcome.leftover else ()
+        self.end(
+            self._success(
+                step, evaluated, status="succeeded", attempt=outcome.attempt, seconds=round(outcome.seconds, 6), exit_code=outcome.exit_code,
+                outputs={name: outputs[name] for name in step.outputs if name in outputs},
+                metrics={name: value for name, value in values.items() if step.outputs[name].metric}, notes=notes,
+            )
+        )  # fmt: skip
+
+    def _hints(self, step: Step, outcome: Outcome) -> tuple[str, ...]:
+        """Where a step missed a file that the project has, say which line to add (best effort)."""
+        hints = []
+        base = os.path.normpath(f"{self.workshop.root}/{self.plan.pipeline.base}")
+        for found in re.finditer(r"No such file or directory: '([^'\n]+)'|No module named '([\w.]+)'|(?:^|: )([\w./-]+): No such file", outcome.tail, re.M):
+            path = found[1] or found[3] or found[2].replace(".", "/") + ".py"
+            if found[2] and not os.path.exists(f"{base}/{path}"):
+                path = found[2].replace(".", "/")
+            if not path.startswith("/") and ".." not in path and os.path.exists(f"{base}/{path}") and step.workdir != "project":
+                hints.append(f"the project has {path}, which the step does not declare: add it to `code` or `inputs`")
+        return tuple(dict.fromkeys(hints))
+
+    # the run as a whole
+
+    def _run_started(self) -> RunStarted:
+        plan = self.plan
+        return RunStarted(
+            run=self.run, pipeline=plan.pipeline.name, path=plan.pipeline.path, definition=plan.pipeline.digest, request=request_json(plan.request),
+            request_digest=plan.request_digest, plan_digest=plan.digest, params={k: plain_json(v) for k, v in plan.params.items()}, sources=plan.sources,
+            reference=plan.reference.record.id if plan.reference else "", trial=plan.request.trial, title=plan.request.name,
+            labels={**plan.pipeline.labels, **plan.request.labels}, decisions={n: d.name for n, d in plan.decisions.items()},
+            accepted=tuple({"step": a.step, "cause": a.cause, "reason": a.reason} for a in plan.request.accept), workers=self.schedule.capacity.workers,
+        )  # fmt: skip
+
+    def _run_ended(self, seconds: float) -> RunEnded:
+        stop = self.workshop.stop
+        if self.stops:
+            status, reason = "stopped", f"stopped by {signal.Signals(stop.number).name}"
+        elif self.failed or self.reason:
+            status = "failed"
+            reason = self.reason or "; ".join(f"{e.step}: {e.reason}" for e in self.failed)
+        else:
+            status, reason = "succeeded", ""
+        expected, difference = self._expected(status)
+        if self.stops:
+            code = 128 + stop.number
+        elif self.plan.request.expect is not None:
+            code = 0 if expected else self.broken or 1
+            reason = "; ".join(filter(None, [reason, difference]))
+        else:
+            code = 0 if status == "succeeded" else self.broken or 1
+        return RunEnded(status=status, reason=reason, outputs=self._results(), metrics=self.metrics, seconds=round(seconds, 3), exit_code=code)
+
+    def _expected(self, status: str) -> tuple[bool, str]:
+        expect = self.plan.request.expect
+        if expect is None:
+            return True, ""
+        wanted = expect.status or ("failed" if "failed" in expect.steps.values() else "succeeded")
+        ends = {**dict.fromkeys(self.plan.decisions, "not_selected"), **self.schedule.ends}
+        wrong = [f"{name} ended {ends[name]}, expected {end}" for name, end in expect.steps.items() if ends[name] != end]
+        if status != wanted:
+            wrong.insert(0, f"the run ended {status}, expected {wanted}")
+        return not wrong, "; ".join(wrong)
+
+    def _results(self) -> dict[str, Any]:
+        """Return the pipeline's outputs that this run has."""
+        results: dict[str, Any] = {}
+        holder = Step(name="", kind="command")
+        for name, template in self.plan.pipeline.outputs.items():
+            needed = {ref.path[1] for ref in template.refs() if ref.path[0] == "steps"}
+            if any(self.schedule.ends.get(step) not in GOOD for step in needed) and template.exact is None:
+                continue
+            try:
+                value = settle(template, holder, self.plan.pipeline, self.plan.params, self.before, self.plan.world, self.names)
+            except (EvaluationError, StoreDamaged):
+                continue
+            if isinstance(value, Artifact):
+                value = {"type": value.kind, "digest": value.digest, "name": value.name}
+            if value is not None:
+                results[name] = plain_json(value)
+        return results
+
+
+def _upper(name: str) -> str:
+    return name.upper().replace("-", "_")
+
+
+def verify_kept(plan: Plan, store: Store, whole: bool) -> None:
+    """Check all stored bytes that the plan stands on; raises StoreDamaged naming what to run again."""
+    kept = {n: d for n, d in plan.decisions.items() if isinstance(d, Reuse | Cached)}
+    artifacts = [(o["digest"], o["type"]) for d in kept.values() for o in d.past.outputs.values() if o.get("digest")]
+    damage = store.damaged(artifacts, whole)
+    if not damage:
+        return
+    bad = {d.digest: d.what for d in damage}
+    lines: list[str] = []
+    steps: list[str] = []
+    for name, decision in kept.items():
+        for output, o in decision.past.outputs.items():
+            if o.get("digest") in bad:
+                lines.append(f"output {output} of {name} ({decision.past.produced_by}) {bad[o['digest']]}")
+                steps.append(name)
+    lines = lines or [f"{d.digest} {d.what}" for d in damage]
+    raise DamagedResults("; ".join(lines), help=f"run {', '.join(dict.fromkeys(steps)) or 'its producer'} again: add it to `select`", digests=tuple(bad))
+
+
+class DamagedResults(StoreDamaged):
+    """Results that a plan stands on are damaged."""
+
+    def __init__(self, text: str, *, help: str, digests: Sequence[str]) -> None:
+        super().__init__(text, help=help)
+        self.digests = tuple(digests)

@@ -1,0 +1,273 @@
+"""The project's files: where they may be, what they are, what the machine grants; and its settings."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from .errors import Diagnostic, Invalid, RunnerError, suggest
+from .executors.worker import manifest_text, signature
+from .expression import EvaluationError
+from .fingerprint import World
+from .pipeline import Pipeline, ProjectPath
+from .values import Artifact, digest_of
+
+_LEFT_OUT = {"__pycache__", ".git", ".runner"}
+_SETTINGS: dict[str, dict[str, type]] = {"runner": {"store": str, "workers": int}, "store": {"verify": str}, "logs": {"max_bytes": int}}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What runner.toml says; flags and variables go before it."""
+
+    store: str = ""
+    workers: int | None = None
+    verify: str = "always"
+    log_limit: int = 1 << 30
+
+
+class Project:
+    """The files below `root`; a location is a path from there, or an absolute one below a granted input root."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.input_roots = _input_roots()
+        self._kinds: dict[str, str | None] = {}
+        self._folders: dict[str, str] = {}
+
+    @staticmethod
+    def of(path: str) -> Project:
+        """Return the project that a file belongs to: the nearest folder above with runner.toml or .git, else the file's."""
+        folder = os.path.dirname(os.path.realpath(path))
+        above = folder
+        while True:
+            if any(os.path.exists(f"{above}/{name}") for name in ("runner.toml", ".git")):
+                return Project(above)
+            if above == os.path.dirname(above):
+                return Project(folder)
+            above = os.path.dirname(above)
+
+    def location(self, path: str) -> str:
+        """Return the location of a file given by its path in the file system."""
+        return os.path.relpath(os.path.realpath(path), self.root)
+
+    def path(self, location: str) -> str:
+        return location if location.startswith("/") else f"{self.root}/{location}"
+
+    # what the compiler asks
+
+    def locate(self, path: str, base: str) -> str:
+        if "\0" in path:
+            raise ValueError("the path holds a NUL character")
+        if path.startswith("~") or "://" in path or re.match(r"\$[A-Za-z{]", path):
+            raise ValueError(f"{path}: `~`, variables and URLs are not paths here; give a path relative to this file")
+        if path.startswith("/"):
+            return self._granted(path)
+        location = os.path.normpath(os.path.join(base, path))
+        if location == ".." or location.startswith("../"):
+            raise ValueError(f"{path} leads out of the project root {self.root}")
+        self._confine(location, path)
+        return location
+
+    def _granted(self, path: str) -> str:
+        real = os.path.realpath(path)
+        if any(real == root or real.startswith(root.rstrip("/") + "/") for root in self.input_roots):
+            return os.path.normpath(path)
+        granted = f"granted are: {', '.join(self.input_roots)}" if self.input_roots else "none is granted here"
+        raise ValueError(f"{path} is absolute and below no input root ({granted}); set RUNNER_INPUT_ROOTS on this machine, or give a relative path")
+
+    def _confine(self, location: str, shown: str) -> None:
+        """Refuse a path that a symlink leads out of the project."""
+        folder, name = os.path.split(f"{self.root}/{location}")
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        real = f"{self._folders[folder]}/{name}"
+        if os.path.islink(real):
+            real = os.path.realpath(real)
+        if not (real == self.root or real.startswith(self.root.rstrip("/") + "/")) and not any(real.startswith(r.rstrip("/") + "/") for r in self.input_roots):
+            raise ValueError(f"{shown} is a symlink that leads out of the project root")
+
+    def kind(self, location: str) -> str | None:
+        if location not in self._kinds:
+            path = self.path(location)
+            try:
+                self._kinds[location] = "dir" if os.path.isdir(path) else "file" if os.path.isfile(path) else None
+            except ValueError:
+                self._kinds[location] = None
+        return self._kinds[location]
+
+    def expand(self, pattern: str, base: str) -> list[str]:
+        location = self.locate(pattern, base)
+        if location.startswith("/"):
+            raise ValueError(f"{pattern}: code lies in the project")
+        if self.kind(location) == "file":
+            return [location]
+        if self.kind(location) == "dir":
+            return sorted(self._files_below(location))
+        found: set[str] = set()
+        for path in glob.iglob(self.path(location) if not glob.has_magic(self.root) else f"{glob.escape(self.root)}/{location}", recursive=True, include_hidden=True):
+            place = os.path.relpath(path, self.root)
+            if _LEFT_OUT & set(PurePosixPath(place).parts):
+                continue
+            if os.path.isfile(path):
+                found.add(place)
+            elif os.path.isdir(path):
+                found.update(self._files_below(place))
+        return sorted(found)
+
+    def _files_below(self, location: str) -> Iterable[str]:
+        for folder, folders, files in os.walk(self.path(location)):
+            folders[:] = [name for name in folders if name not in _LEFT_OUT]
+            for name in files:
+                if os.path.isfile(f"{folder}/{name}"):
+                    yield os.path.relpath(f"{folder}/{name}", self.root)
+
+    # what planning knows of files
+
+    def world(self, pipeline: Pipeline, params: dict[str, Any], digest: Callable[[str], str], read: Callable[[str], bytes]) -> World:
+        """Return the digests of all files that steps of `pipeline` are given."""
+        wanted = {params[name] for name, param in pipeline.params.items() if param.type.name in ("file", "dir") and name in params}
+        code: set[str] = set()
+        for step in pipeline.steps.values():
+            wanted |= {tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath)}
+            code.update(step.code)
+        files, marks = {}, {}
+        for location in sorted(wanted):
+            path = self.path(location)
+            try:
+                marks[location] = signature(path)
+                files[location] = tree_digest(path, digest) if os.path.isdir(path) else digest(path)
+            except OSError as error:
+                raise RunnerError(f"{location} cannot be read: {error.strerror}") from error
+        return World(files, {place: self._code(place, digest) for place in sorted(code)}, runtime_digest(), self._reader(read), marks)
+
+    def _code(self, location: str, digest: Callable[[str], str]) -> tuple[str, bool]:
+        path = self.path(location)
+        try:
+            return digest(path), bool(os.stat(path).st_mode & 0o100)
+        except OSError as error:
+            raise RunnerError(f"{location} cannot be read: {error.strerror}") from error
+
+    def _reader(self, read: Callable[[str], bytes]) -> Callable[[Artifact], Any]:
+        parsed: dict[str, Any] = {}
+
+        def read_json(artifact: Artifact) -> Any:
+            if artifact.digest not in parsed:
+                if artifact.source == "store:":
+                    content = read(artifact.digest)
+                else:
+                    with open(self.path(artifact.source.partition(":")[2]), "rb") as file:
+                        content = file.read()
+                try:
+                    parsed[artifact.digest] = json.loads(content)
+                except (ValueError, RecursionError) as error:
+                    raise EvaluationError(f"{artifact.name} is not JSON: {error}") from None
+            return parsed[artifact.digest]
+
+        return read_json
+
+    # settings
+
+    def settings(self) -> Settings:
+        """Return what runner.toml says; raises Invalid for what it may not say."""
+        path = f"{self.root}/runner.toml"
+        if not os.path.exists(path):
+            return Settings()
+        with open(path, "rb") as file:
+            content = file.read()
+        text = content.decode("utf-8", "replace")
+        try:
+            value = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            found = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+            line, column = (int(found[1]), int(found[2])) if found else (0, 0)
+            raise Invalid([Diagnostic(path, line, column, "E100", f"TOML: {str(error).split(' (at')[0]}", source=_line(text, line))]) from None
+        mistakes = []
+        for section, body in value.items():
+            if section not in _SETTINGS or not isinstance(body, dict):
+                mistakes.append(_mistake(path, text, section, f"unknown section `{section}`", suggest(section, _SETTINGS, "sections")))
+                continue
+            for key, found_value in body.items():
+                if key not in _SETTINGS[section]:
+                    mistakes.append(_mistake(path, text, key, f"unknown key `{key}` in [{section}]", suggest(key, _SETTINGS[section], "keys")))
+                elif not isinstance(found_value, _SETTINGS[section][key]) or isinstance(found_value, bool):
+                    mistakes.append(_mistake(path, text, key, f"`{key}` must be of type {_SETTINGS[section][key].__name__}", "", "E108"))
+                elif isinstance(found_value, int) and found_value < 1:
+                    mistakes.append(_mistake(path, text, key, f"`{key}` must be at least 1", "", "E108"))
+        verify = value.get("store", {}).get("verify", "always") if isinstance(value.get("store"), dict) else "always"
+        if verify not in ("always", "changed"):
+            mistakes.append(_mistake(path, text, "verify", f"`verify` is {verify!r}, which is none of: always, changed", "", "E107"))
+        if mistakes:
+            raise Invalid(mistakes)
+        runner = value.get("runner", {})
+        return Settings(runner.get("store", ""), runner.get("workers"), verify, value.get("logs", {}).get("max_bytes", 1 << 30))
+
+
+def _line(text: str, number: int) -> str:
+    lines = text.splitlines()
+    return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+def _mistake(path: str, text: str, key: str, what: str, help: str, code: str = "E101") -> Diagnostic:
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := re.search(rf"(?<![\w-]){re.escape(key)}(?![\w-])", line):
+            return Diagnostic(path, number, found.start() + 1, code, what, help, line)
+    return Diagnostic(path, 0, 0, code, what, help)
+
+
+def _input_roots() -> tuple[str, ...]:
+    """Return the folders outside the project whose files may be inputs: granted by the machine, never by a repository."""
+    if "RUNNER_INPUT_ROOTS" in os.environ:
+        roots = [r for r in os.environ["RUNNER_INPUT_ROOTS"].split(os.pathsep) if r]
+    else:
+        path = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "runner", "config.toml")
+        try:
+            with open(path, "rb") as file:
+                value = tomllib.load(file)
+        except OSError:
+            return ()
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RunnerError(f"{path}: {error}") from None
+        roots = value.get("input_roots", [])
+        if set(value) - {"input_roots"} or not isinstance(roots, list) or not all(isinstance(r, str) for r in roots):
+            raise RunnerError(f"{path}: only `input_roots`, a list of absolute paths, is known there")
+    for root in roots:
+        if not root.startswith("/"):
+            raise RunnerError(f"the input root {root} is not an absolute path")
+    return tuple(os.path.realpath(root) for root in roots)
+
+
+def tree_digest(path: str, digest: Callable[[str], str]) -> str:
+    """Return the digest of a directory, as the store would give it."""
+    entries: list[list[Any]] = []
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        prefix = os.path.relpath(folder, path)
+        prefix = "" if prefix == "." else prefix + "/"
+        for name in [*folders, *files]:
+            place = f"{folder}/{name}"
+            if os.path.islink(place):
+                entries.append([prefix + name, "link", os.readlink(place), 0])
+            elif name in folders:
+                entries.append([prefix + name, "dir", "", 0])
+            elif os.path.isfile(place):
+                found = os.stat(place)
+                entries.append([prefix + name, "exec" if found.st_mode & 0o100 else "file", digest(place), found.st_size])
+            else:
+                raise RunnerError(f"{place} is neither a file, a directory nor a symlink")
+        folders[:] = [name for name in folders if not os.path.islink(f"{folder}/{name}")]
+    return "sha256:" + hashlib.sha256(manifest_text(entries)).hexdigest()
+
+
+def runtime_digest() -> str:
+    """Return what the interpreter and the machine stand for in fingerprints."""
+    return digest_of({"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "platform": sys.platform, "machine": os.uname().machine})
