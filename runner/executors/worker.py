@@ -433,7 +433,6 @@ def run(call, control, warm, spare):
     try:
         if call["warm"]:
             pid, wait_on = warm.start(call, write_end)
-            spare = spare | warm.pids
         else:
             main = subprocess.Popen(
                 call["argv"], cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=write_end, stderr=write_end,
@@ -452,6 +451,8 @@ def run(call, control, warm, spare):
         os.close(write_end)
         raise
     os.close(write_end)
+    if warm is not None:
+        spare = spare | warm.pids
     try:
         return _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, started)
     finally:
