@@ -15,7 +15,7 @@ from typing import Any
 
 from . import document as documents
 from . import engine
-from .document import Document
+from .document import Document, Keys
 from .errors import Diagnostic, Invalid, ReferenceRunError, SelectionError, UsageError
 from .executors.local import LocalExecutor
 from .graph import Graph
@@ -45,18 +45,29 @@ class Asked:
 def read(path: str, overrides: Mapping[str, str] | None = None) -> Asked:
     """Return what a run file or a pipeline file asks for; raises Invalid with every mistake of a stage."""
     if not os.path.isfile(path):
-        raise Invalid([Diagnostic(path, 0, 0, "E109", "there is no such file" if not os.path.exists(path) else "it is not a file")])
+        raise Invalid(
+            [
+                Diagnostic(
+                    path, 0, 0, "E109", "there is no such file" if not os.path.exists(path) else "it is not a file"
+                )
+            ]
+        )
     project = Project.of(path)
     document = documents.load(Path(path), path)
     check_document(document)
     if document.value["kind"] == "Run":
         if overrides:
-            raise UsageError("-p goes with a pipeline file only; a run file is the whole request", help="write the parameter into `params` of the run file")
+            raise UsageError(
+                "-p goes with a pipeline file only; a run file is the whole request",
+                help="write the parameter into `params` of the run file",
+            )
         request = compile_request(document, project, project.location(path))
         pipeline = _pipeline(project, request.pipeline, os.path.join(os.path.dirname(path), document.value["pipeline"]))
         return Asked(project, pipeline, _graph(pipeline), request, document)
     pipeline = compile_pipeline(document, project, project.location(path))
-    request = RunRequest(pipeline=pipeline.path, base=project.location(os.getcwd()), params=_overrides(pipeline, overrides or {}))
+    request = RunRequest(
+        pipeline=pipeline.path, base=project.location(os.getcwd()), params=_overrides(pipeline, overrides or {})
+    )
     return Asked(project, pipeline, _graph(pipeline), request, None)
 
 
@@ -90,18 +101,31 @@ def retry_request(store: LocalStore, id: str) -> tuple[Asked, list[str]]:
     assert record is not None  # `resolve` found it
     if not record.finished:
         raise ReferenceRunError(f"run {id} is {record.status}", help="wait until it has ended")
-    project = Project(os.path.dirname(store.path)) if os.path.basename(store.path) == ".runner" else Project.of(os.getcwd() + "/x")
+    project = (
+        Project(os.path.dirname(store.path))
+        if os.path.basename(store.path) == ".runner"
+        else Project.of(os.getcwd() + "/x")
+    )
     pipeline = _pipeline(project, record.started.path, os.path.relpath(project.path(record.started.path)))
     graph = _graph(pipeline)
     ends = record.statuses
     for name, end in ends.items():
         if end == "failed" and (step := pipeline.steps.get(name)) and step.kind == "fail":
             gate = step.branch.condition if step.branch else name
-            raise SelectionError(f"run {id} was ended by its fail step {name}; running it again would end the same", help=f"select {gate} with other params")
-    open_steps = {n for n, end in ends.items() if end in ("failed", "stopped", "interrupted", "not_run", "upstream_failed") and n in pipeline.steps}
+            raise SelectionError(
+                f"run {id} was ended by its fail step {name}; running it again would end the same",
+                help=f"select {gate} with other params",
+            )
+    open_steps = {
+        n
+        for n, end in ends.items()
+        if end in ("failed", "stopped", "interrupted", "not_run", "upstream_failed") and n in pipeline.steps
+    }
     own = {n for n, decision in record.started.decisions.items() if decision in ("run", "cached", "skip")}
     chosen = graph.sorted((open_steps | (graph.descendants(open_steps) & own)) & set(pipeline.steps))
-    request = RunRequest(pipeline=pipeline.path, base=pipeline.base, select=tuple(chosen), islands=True, reference=id, mode="full")
+    request = RunRequest(
+        pipeline=pipeline.path, base=pipeline.base, select=tuple(chosen), islands=True, reference=id, mode="full"
+    )
     return Asked(project, pipeline, graph, request, None), chosen
 
 
@@ -119,7 +143,14 @@ def check_request(asked: Asked) -> None:
         resolve_params(asked.pipeline, given, asked.document, asked.project, None)
     else:  # what is not set may come from the reference run
         known = {name: param.default for name, param in asked.pipeline.params.items() if param.required}
-        optional = replace(asked.pipeline, params={n: p for n, p in asked.pipeline.params.items() if n in given.params or n in given.reset or n not in known})
+        optional = replace(
+            asked.pipeline,
+            params={
+                n: p
+                for n, p in asked.pipeline.params.items()
+                if n in given.params or n in given.reset or n not in known
+            },
+        )
         resolve_params(optional, given, asked.document, asked.project, None)
 
 
@@ -134,7 +165,17 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
         raise Invalid([_diagnostic(asked, "E405", error.text, ("reference",), error.help)]) from None
     except SelectionError as error:
         field = error.text.split(":")[0].split(" ")[0]
-        raise Invalid([_diagnostic(asked, "E406", error.text, (field if field in ("assume", "accept", "expect") else "select",), error.help)]) from None
+        raise Invalid(
+            [
+                _diagnostic(
+                    asked,
+                    "E406",
+                    error.text,
+                    (field if field in ("assume", "accept", "expect") else "select",),
+                    error.help,
+                )
+            ]
+        ) from None
     finally:
         store.flush()
 
@@ -159,15 +200,17 @@ def _plan(asked: Asked, store: LocalStore) -> Plan:
     return make_plan(pipeline, asked.graph, request, params, sources, selection, reference, world, store, time.time())
 
 
-def _diagnostic(asked: Asked, code: str, text: str, at: tuple[str | int, ...], help: str, offset: int = 0) -> Diagnostic:
+def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset: int = 0) -> Diagnostic:
     if asked.document is None:
         return Diagnostic(asked.pipeline.path, 0, 0, code, text, help)
-    value = asked.document.value.get(at[0])
+    value = asked.document.value.get(str(at[0]))
     if value is None:
         return asked.document.diagnostic(code, text, ("pipeline",), key=True, help=help)
     # A one-key mapping (`tag: train`) has no place inside its text.
-    inside = len(at) > 1 and isinstance(value, list) and isinstance(value[at[1]], str)
-    return asked.document.diagnostic(code, text, at, key=not inside and len(at) == 1, offset=offset if inside else 0, help=help)
+    inside = len(at) > 1 and isinstance(value, list) and isinstance(value[int(at[1])], str)
+    return asked.document.diagnostic(
+        code, text, at, key=not inside and len(at) == 1, offset=offset if inside else 0, help=help
+    )
 
 
 def earlier(made: Plan, store: LocalStore) -> RunRecord | None:
@@ -183,7 +226,12 @@ def verified(asked: Asked, store: LocalStore, made: Plan, whole: bool, show: Cal
     except engine.DamagedResults as damage:
         for digest in damage.digests:
             store.quarantine(digest)
-        if any(o.get("digest") in damage.digests for d in made.decisions.values() if isinstance(d, Reuse) for o in d.past.outputs.values()):
+        if any(
+            o.get("digest") in damage.digests
+            for d in made.decisions.values()
+            if isinstance(d, Reuse)
+            for o in d.past.outputs.values()
+        ):
             raise
         store.forget(damage.digests)
         again = plan(asked, store)
@@ -193,12 +241,26 @@ def verified(asked: Asked, store: LocalStore, made: Plan, whole: bool, show: Cal
         return again
 
 
-def apply(made: Plan, asked: Asked, store: LocalStore, settings: Settings, workers: int | None, stop: engine.Stop, wake: int | None, reporters: Iterable[Reporter]) -> int:
+def apply(
+    made: Plan,
+    asked: Asked,
+    store: LocalStore,
+    settings: Settings,
+    workers: int | None,
+    stop: engine.Stop,
+    wake: int | None,
+    reporters: Iterable[Reporter],
+) -> int:
     """Run a plan and tell each event; return the exit code of the run."""
     processors = len(os.sched_getaffinity(0))
     size = workers or made.request.workers or settings.workers or processors
     workshop = engine.Workshop(
-        root=asked.project.root, workers=size, cpu=made.request.cpu or max(processors, size), memory=made.request.memory, log_limit=settings.log_limit, stop=stop
+        root=asked.project.root,
+        workers=size,
+        cpu=made.request.cpu or max(processors, size),
+        memory=made.request.memory,
+        log_limit=settings.log_limit,
+        stop=stop,
     )
     executor = LocalExecutor(size, wake)
     code = 1
@@ -214,5 +276,10 @@ def apply(made: Plan, asked: Asked, store: LocalStore, settings: Settings, worke
 
 def open_store(project: Project, settings: Settings, given: str | None, create: bool) -> LocalStore:
     """Return the store: --store, else RUNNER_STORE, else runner.toml, else .runner of the project root."""
-    path = given or os.environ.get("RUNNER_STORE") or (os.path.join(project.root, settings.store) if settings.store else "") or f"{project.root}/.runner"
+    path = (
+        given
+        or os.environ.get("RUNNER_STORE")
+        or (os.path.join(project.root, settings.store) if settings.store else "")
+        or f"{project.root}/.runner"
+    )
     return LocalStore(os.path.abspath(path), create)

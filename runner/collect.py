@@ -17,7 +17,9 @@ class WrongOutput(Exception):
     """A value is missing or not of its declared type: the step failed, and nothing of it is kept."""
 
 
-def values_of(step: Step, text: str | None, artifacts: Mapping[str, Mapping[str, Any]], read: Callable[[str], bytes]) -> dict[str, Any]:
+def values_of(
+    step: Step, text: str | None, artifacts: Mapping[str, Mapping[str, Any]], read: Callable[[str], bytes]
+) -> dict[str, Any]:
     """Return the value outputs. `text` is the values file; `read` gives a stored file. Raises WrongOutput."""
     declared = [o for o in step.outputs.values() if not o.is_artifact]
     written = _parse("the values file", text.encode()) if text is not None else {}
@@ -44,12 +46,16 @@ def values_of(step: Step, text: str | None, artifacts: Mapping[str, Mapping[str,
 _ABSENT = object()
 
 
-def _value(output: Output, written: Mapping[str, Any], artifacts: Mapping[str, Mapping[str, Any]], read: Callable[[str], bytes]) -> Any:
+def _value(
+    output: Output, written: Mapping[str, Any], artifacts: Mapping[str, Mapping[str, Any]], read: Callable[[str], bytes]
+) -> Any:
     if output.source:
         if output.source not in artifacts:
             if output.optional:
                 return _ABSENT
-            raise WrongOutput(f"E221 output `{output.name}`: the output `{output.source}` that holds it was not written")
+            raise WrongOutput(
+                f"E221 output `{output.name}`: the output `{output.source}` that holds it was not written"
+            )
         artifact = artifacts[output.source]
         if artifact["size"] > LIMIT:
             raise WrongOutput(f"E221 output `{output.name}`: `{output.source}` is larger than {LIMIT >> 20} MiB")
@@ -83,7 +89,14 @@ def _parse(what: str, content: bytes) -> Any:
         raise WrongOutput(f"E221 {what} is not JSON: {error}") from None
 
 
-_ARTICLE = {"string": "a text", "integer": "an integer", "number": "a number", "boolean": "true or false", "list": "a list", "object": "an object"}
+_ARTICLE = {
+    "string": "a text",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "list": "a list",
+    "object": "an object",
+}
 
 
 def _misfit(type: Type, value: Any) -> str:
@@ -103,5 +116,13 @@ def _misfit(type: Type, value: Any) -> str:
         case "object", dict():
             return ""
     shown = json.dumps(value, ensure_ascii=False)
-    kind = "the text " if isinstance(value, str) else "the list " if isinstance(value, list) else "the object " if isinstance(value, dict) else ""
+    kind = (
+        "the text "
+        if isinstance(value, str)
+        else "the list "
+        if isinstance(value, list)
+        else "the object "
+        if isinstance(value, dict)
+        else ""
+    )
     return f"is {kind}{shown if len(shown) < 60 else shown[:57] + '...'}; {_ARTICLE[type.name]} is declared"

@@ -8,7 +8,7 @@ too far. Places are kept out of the way: they are found by a second pass, only w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +231,7 @@ class _Builder:
         root: Any = None
         stack: list[_Frame] = []
         documents = 0
+        event: Any  # the stubs know only the base class
         for event in yaml.parse(self.text, Loader=_LOADER):
             kind = type(event)
             if kind is yaml.ScalarEvent:
@@ -383,6 +384,7 @@ class _Places:
         self.written: dict[Keys, str] = {}
         stack: list[tuple[str, list[Any]]] = []  # (kind, [keys so far, pending key or next index])
         path: list[str | int] = []
+        event: Any
         for event in yaml.parse(text, Loader=_LOADER):
             kind = type(event)
             if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:

@@ -71,7 +71,9 @@ def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop) ->
 
 
 class _Engine:
-    def __init__(self, plan: Plan, store: Store, executor: Executor, workshop: Workshop, run: str, ledger: Ledger) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, executor: Executor, workshop: Workshop, run: str, ledger: Ledger
+    ) -> None:
         self.plan, self.store, self.executor, self.workshop = plan, store, executor, workshop
         self.run, self.ledger = run, ledger
         self.steps = plan.pipeline.steps
@@ -92,7 +94,10 @@ class _Engine:
         self.env["PATH"] = os.path.dirname(sys.executable) + os.pathsep + self.env.get("PATH", os.defpath)
         workers = min(workshop.workers, plan.pipeline.max_parallel or workshop.workers)
         self.schedule = Schedule(
-            plan, self._needs(), Capacity(workers, workshop.cpu, workshop.memory), plan.request.failure_policy or plan.pipeline.failure_policy
+            plan,
+            self._needs(),
+            Capacity(workers, workshop.cpu, workshop.memory),
+            plan.request.failure_policy or plan.pipeline.failure_policy,
         )
 
     def _needs(self) -> dict[str, Need]:
@@ -101,8 +106,12 @@ class _Engine:
             step = self.steps[name]
             if step.has_process:
                 cpu = settle(step.cpu, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
-                memory = settle(step.memory, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
-                needs[name] = Need(min(float(cpu), self.workshop.cpu), to_bytes(memory) if isinstance(memory, str) else memory or 0)
+                memory = settle(
+                    step.memory, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names
+                )
+                needs[name] = Need(
+                    min(float(cpu), self.workshop.cpu), to_bytes(memory) if isinstance(memory, str) else memory or 0
+                )
         return needs
 
     # the loop
@@ -188,7 +197,9 @@ class _Engine:
     def _settled(self, decision: Reuse | Cached | Skip) -> None:
         match decision:
             case Skip():
-                ended = StepEnded(step=decision.step, status="skipped", reason="; ".join(decision.reasons), by=decision.by)
+                ended = StepEnded(
+                    step=decision.step, status="skipped", reason="; ".join(decision.reasons), by=decision.by
+                )
             case Reuse() if decision.past.status == "skipped":
                 ended = replace(decision.past, reused_from=decision.run)
             case Reuse():
@@ -211,7 +222,9 @@ class _Engine:
         assert isinstance(decision, Run)
         world, pipeline, params = self.plan.world, self.plan.pipeline, self.plan.params
         try:
-            if step.when is not True and not (step.when and settle(step.when, step, pipeline, params, self.before, world, self.names)):
+            if step.when is not True and not (
+                step.when and settle(step.when, step, pipeline, params, self.before, world, self.names)
+            ):
                 self.end(StepEnded(step=step.name, status="skipped", reason="`when` is false"))
                 return
             evaluated = evaluate(step, pipeline, params, self.before, world, self._run_names(step))
@@ -227,7 +240,14 @@ class _Engine:
             self._settle_at_once(step, evaluated)
             return
         if decision.lookup and (success := self.store.success(evaluated.fingerprint)) and self._fresh(step, success):
-            self.end(self._kept(replace(success, step=step.name), "cached", success.produced_by, f"the same in {success.produced_by}"))
+            self.end(
+                self._kept(
+                    replace(success, step=step.name),
+                    "cached",
+                    success.produced_by,
+                    f"the same in {success.produced_by}",
+                )
+            )
             return
         self._attempt(step, evaluated)
 
@@ -235,14 +255,20 @@ class _Engine:
         expires = step.cache.expire_after
         if expires is not None and time.time() - success.at > expires:
             return False
-        damage = self.store.damaged(((o["digest"], o["type"]) for o in success.outputs.values() if o.get("digest")), whole=True)
+        damage = self.store.damaged(
+            ((o["digest"], o["type"]) for o in success.outputs.values() if o.get("digest")), whole=True
+        )
         for found in damage:
             self.store.quarantine(found.digest)
         return not damage
 
     def _settle_at_once(self, step: Step, evaluated: Evaluated) -> None:
         found = AT_ONCE[step.kind](evaluated.own)
-        self.end(self._success(step, evaluated, status=found.status, taken=found.taken, cause=found.cause, reason=found.message))
+        self.end(
+            self._success(
+                step, evaluated, status=found.status, taken=found.taken, cause=found.cause, reason=found.message
+            )
+        )
         if step.kind == "fail":
             self.reason = self.reason or found.message
             self.schedule.hold(f"{step.name} failed")
@@ -276,7 +302,14 @@ class _Engine:
     def _call(self, step: Step, evaluated: Evaluated, attempt: int) -> Call:
         root = self.ledger.scratch(step.name, attempt)
         if step.workdir == "project" and attempt > 1:
-            evaluated = evaluate(step, self.plan.pipeline, self.plan.params, self.before, self.plan.world, {**self.names, "outputs_at": f"{root}/work/", "inputs_at": f"{root}/"})
+            evaluated = evaluate(
+                step,
+                self.plan.pipeline,
+                self.plan.params,
+                self.before,
+                self.plan.world,
+                {**self.names, "outputs_at": f"{root}/work/", "inputs_at": f"{root}/"},
+            )
         base = self.plan.pipeline.base
         sealed = step.workdir != "project"
         work = os.path.normpath(f"{root}/work/{base}") if sealed else f"{root}/work"
@@ -291,7 +324,14 @@ class _Engine:
         launch = PROCESS[step.kind](evaluated.own, Place(root, cwd, values, sys.executable, env))
         for text in (*launch.argv, *env.values()):
             if "\0" in text or len(text) > 128 * 1024:
-                raise ValueError("an argument or variable " + ("holds a NUL character" if "\0" in text else "is longer than 128 KiB; pass it by the context file"))
+                raise ValueError(
+                    "an argument or variable "
+                    + (
+                        "holds a NUL character"
+                        if "\0" in text
+                        else "is longer than 128 KiB; pass it by the context file"
+                    )
+                )
         context = {
             "run": self.names, "step": step.name, "attempt": attempt,
             "params": {k: self._seen(v, cwd) for k, v in evaluated.values.items()},
@@ -305,12 +345,14 @@ class _Engine:
             log=self.ledger.log(step.name, attempt), objects=objects, trees_dir=trees_dir, values=values,
             files={f"{root}/context.json": json.dumps(context, ensure_ascii=False), **launch.files},
             links=links, copies=copies, trees=trees,
-            folders=tuple(dict.fromkeys(os.path.dirname(o["path"]) for o in outputs if "/" in o["shown"])),
+            folders=tuple(dict.fromkeys(os.path.dirname(f"{work}/{o.path}") for o in step.outputs.values() if "/" in o.path)),
             outputs=outputs, success_codes=step.success_codes, timeout=to_seconds(timeout) if isinstance(timeout, str) else timeout or 0.0,
             grace=step.grace_period, log_limit=self.workshop.log_limit, warm=launch.warm, interpreter=launch.parent, task=launch.task,
         )  # fmt: skip
 
-    def _environment(self, step: Step, evaluated: Evaluated, root: str, cwd: str, work: str, attempt: int, values: str) -> dict[str, str]:
+    def _environment(
+        self, step: Step, evaluated: Evaluated, root: str, cwd: str, work: str, attempt: int, values: str
+    ) -> dict[str, str]:
         env = {
             **self.env, "TMPDIR": f"{root}/tmp", "RUNNER_CONTEXT": f"{root}/context.json", "RUNNER_VALUES": values, "RUNNER_RUN_ID": self.run,
             "RUNNER_STEP": step.name, "RUNNER_ATTEMPT": str(attempt), "RUNNER_OUTPUT_DIR": work,
@@ -326,7 +368,11 @@ class _Engine:
     @staticmethod
     def _seen(value: Any, cwd: str) -> Any:
         """Return a value as a step's context has it: artifacts by absolute path."""
-        return os.path.normpath(f"{cwd}/{value}") if isinstance(value, Artifact) and not value.startswith("/") else plain_json(value)
+        return (
+            os.path.normpath(f"{cwd}/{value}")
+            if isinstance(value, Artifact) and not value.startswith("/")
+            else plain_json(value)
+        )
 
     def _staging(self, step: Step, evaluated: Evaluated, cwd: str) -> tuple[Any, Any, Any]:
         """Return links, copies and trees for the attempt; what lies in a linked directory comes with it."""
@@ -345,7 +391,9 @@ class _Engine:
         copies = []
         for location in step.code:
             target = os.path.normpath(f"{cwd}/{os.path.relpath('/' + location, '/' + self.plan.pipeline.base)}")
-            if not any(target.startswith(f"{folder}/") for folder in linked) and all(target != link[0] for link in links):
+            if not any(target.startswith(f"{folder}/") for folder in linked) and all(
+                target != link[0] for link in links
+            ):
                 copies.append((target, f"{self.workshop.root}/{location}", self.plan.world.code[location][0]))
         return tuple(links), tuple(copies), tuple(trees)
 
@@ -385,12 +433,31 @@ class _Engine:
                 self._succeeded(step, evaluated, outcome, values)
                 return
         if outcome.cause == "stopped":
-            self.end(self._success(step, evaluated, status="stopped", reason=self.schedule.held or "stopped", attempt=outcome.attempt, seconds=round(outcome.seconds, 6)))
+            self.end(
+                self._success(
+                    step,
+                    evaluated,
+                    status="stopped",
+                    reason=self.schedule.held or "stopped",
+                    attempt=outcome.attempt,
+                    seconds=round(outcome.seconds, 6),
+                )
+            )
             return
         elapsed = time.monotonic() - self.first_start[step.name]
-        wait = next_wait(step.retry, outcome.cause, outcome.exit_code, outcome.attempt, elapsed, self.spin.uniform(-1, 1))
+        wait = next_wait(
+            step.retry, outcome.cause, outcome.exit_code, outcome.attempt, elapsed, self.spin.uniform(-1, 1)
+        )
         if wait is not None and not self.schedule.held:
-            self.tell(AttemptFailed(step=step.name, attempt=outcome.attempt, cause=outcome.cause, message=outcome.message, wait=round(wait, 3)))
+            self.tell(
+                AttemptFailed(
+                    step=step.name,
+                    attempt=outcome.attempt,
+                    cause=outcome.cause,
+                    message=outcome.message,
+                    wait=round(wait, 3),
+                )
+            )
             self.schedule.again(step.name, time.monotonic() + wait)
             return
         notes = self._hints(step, outcome)
@@ -402,8 +469,14 @@ class _Engine:
         )  # fmt: skip
 
     def _succeeded(self, step: Step, evaluated: Evaluated, outcome: Outcome, values: Mapping[str, Any]) -> None:
-        outputs = {name: Produced(o["type"], self.run, digest=o["digest"], size=o["size"]).to_json() for name, o in outcome.outputs.items()}
-        outputs |= {name: Produced(step.outputs[name].type.name, self.run, value=value).to_json() for name, value in values.items()}
+        outputs = {
+            name: Produced(o["type"], self.run, digest=o["digest"], size=o["size"]).to_json()
+            for name, o in outcome.outputs.items()
+        }
+        outputs |= {
+            name: Produced(step.outputs[name].type.name, self.run, value=value).to_json()
+            for name, value in values.items()
+        }
         notes = ("it left processes behind, which were ended",) if outcome.leftover else ()
         self.end(
             self._success(
@@ -417,11 +490,20 @@ class _Engine:
         """Where a step missed a file that the project has, say which line to add (best effort)."""
         hints = []
         base = os.path.normpath(f"{self.workshop.root}/{self.plan.pipeline.base}")
-        for found in re.finditer(r"No such file or directory: '([^'\n]+)'|No module named '([\w.]+)'|(?:^|: )([\w./-]+): No such file", outcome.tail, re.M):
+        for found in re.finditer(
+            r"No such file or directory: '([^'\n]+)'|No module named '([\w.]+)'|(?:^|: )([\w./-]+): No such file",
+            outcome.tail,
+            re.M,
+        ):
             path = found[1] or found[3] or found[2].replace(".", "/") + ".py"
             if found[2] and not os.path.exists(f"{base}/{path}"):
                 path = found[2].replace(".", "/")
-            if not path.startswith("/") and ".." not in path and os.path.exists(f"{base}/{path}") and step.workdir != "project":
+            if (
+                not path.startswith("/")
+                and ".." not in path
+                and os.path.exists(f"{base}/{path}")
+                and step.workdir != "project"
+            ):
                 hints.append(f"the project has {path}, which the step does not declare: add it to `code` or `inputs`")
         return tuple(dict.fromkeys(hints))
 
@@ -454,7 +536,14 @@ class _Engine:
             reason = "; ".join(filter(None, [reason, difference]))
         else:
             code = 0 if status == "succeeded" else self.broken or 1
-        return RunEnded(status=status, reason=reason, outputs=self._results(), metrics=self.metrics, seconds=round(seconds, 3), exit_code=code)
+        return RunEnded(
+            status=status,
+            reason=reason,
+            outputs=self._results(),
+            metrics=self.metrics,
+            seconds=round(seconds, 3),
+            exit_code=code,
+        )
 
     def _expected(self, status: str) -> tuple[bool, str]:
         expect = self.plan.request.expect
@@ -462,7 +551,9 @@ class _Engine:
             return True, ""
         wanted = expect.status or ("failed" if "failed" in expect.steps.values() else "succeeded")
         ends = {**dict.fromkeys(self.plan.decisions, "not_selected"), **self.schedule.ends}
-        wrong = [f"{name} ended {ends[name]}, expected {end}" for name, end in expect.steps.items() if ends[name] != end]
+        wrong = [
+            f"{name} ended {ends[name]}, expected {end}" for name, end in expect.steps.items() if ends[name] != end
+        ]
         if status != wanted:
             wrong.insert(0, f"the run ended {status}, expected {wanted}")
         return not wrong, "; ".join(wrong)
@@ -476,7 +567,9 @@ class _Engine:
             if any(self.schedule.ends.get(step) not in GOOD for step in needed) and template.exact is None:
                 continue
             try:
-                value = settle(template, holder, self.plan.pipeline, self.plan.params, self.before, self.plan.world, self.names)
+                value = settle(
+                    template, holder, self.plan.pipeline, self.plan.params, self.before, self.plan.world, self.names
+                )
             except (EvaluationError, StoreDamaged):
                 continue
             if isinstance(value, Artifact):
@@ -506,7 +599,11 @@ def verify_kept(plan: Plan, store: Store, whole: bool) -> None:
                 lines.append(f"output {output} of {name} ({decision.past.produced_by}) {bad[o['digest']]}")
                 steps.append(name)
     lines = lines or [f"{d.digest} {d.what}" for d in damage]
-    raise DamagedResults("; ".join(lines), help=f"run {', '.join(dict.fromkeys(steps)) or 'its producer'} again: add it to `select`", digests=tuple(bad))
+    raise DamagedResults(
+        "; ".join(lines),
+        help=f"run {', '.join(dict.fromkeys(steps)) or 'its producer'} again: add it to `select`",
+        digests=tuple(bad),
+    )
 
 
 class DamagedResults(StoreDamaged):

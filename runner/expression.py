@@ -45,7 +45,14 @@ class Type:
 
 
 STRING, INTEGER, NUMBER, BOOLEAN = Type("string"), Type("integer"), Type("number"), Type("boolean")
-DURATION, NULL, FILE, DIR, ANY, OBJECT = Type("duration"), Type("null"), Type("file"), Type("dir"), Type("any"), Type("object")
+DURATION, NULL, FILE, DIR, ANY, OBJECT = (
+    Type("duration"),
+    Type("null"),
+    Type("file"),
+    Type("dir"),
+    Type("any"),
+    Type("object"),
+)
 _TEXTUAL = {"string", "file", "dir", "duration"}
 _NUMERIC = {"integer", "number"}
 _IN_TEXT = _TEXTUAL | _NUMERIC | {"boolean", "null"}
@@ -310,12 +317,12 @@ class _Parser:
             return node
         if self.take("["):
             return Call("list", self.arguments("]"), token.at)
-        self.fail("expected a value")
+        return self.fail("expected a value")
 
     def name(self) -> Node:
         token = self.token
         if token.text in ("and", "or", "not", "in"):
-            self.fail("expected a value")
+            return self.fail("expected a value")
         self.next += 1
         if token.text in ("true", "false", "null"):
             return Literal({"true": True, "false": False, "null": None}[token.text], token.at)
@@ -382,9 +389,26 @@ def parse(text: str) -> Template:
 
 Scope = Callable[[Ref], Type]  # raises ExpressionError for a name that is not there
 
-_FUNCTIONS = (
-    "len string integer number boolean json basename join lower starts_with matches min max sum round coalesce default if"
-).split()
+_FUNCTIONS = [
+    "len",
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "json",
+    "basename",
+    "join",
+    "lower",
+    "starts_with",
+    "matches",
+    "min",
+    "max",
+    "sum",
+    "round",
+    "coalesce",
+    "default",
+    "if",
+]
 _ARITY = {
     "len": (1, 1), "string": (1, 1), "integer": (1, 1), "number": (1, 1), "boolean": (1, 1), "json": (1, 2),
     "basename": (1, 1), "join": (1, 2), "lower": (1, 1), "starts_with": (2, 2), "matches": (2, 2), "min": (1, 99),
@@ -454,7 +478,9 @@ def _check_coalesce(node: Call, scope: Scope) -> Type:
 
 def _check_arity(node: Call) -> None:
     if node.name not in _ARITY:
-        raise ExpressionError("E203", f"there is no function `{node.name}`", node.at, suggest(node.name, _FUNCTIONS, "functions"))
+        raise ExpressionError(
+            "E203", f"there is no function `{node.name}`", node.at, suggest(node.name, _FUNCTIONS, "functions")
+        )
     low, high = _ARITY[node.name]
     if not low <= len(node.args) <= high:
         wanted = str(low) if low == high else f"{low} to {high}" if high < 99 else f"{low} or more"
@@ -478,11 +504,17 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
         given = types[index]
         if given.name == "any" and "any" not in names:
             raise ExpressionError(
-                "E203", "this value may be of any type; cast it", _start(node.args[index]), "string(), integer(), number() or boolean()"
+                "E203",
+                "this value may be of any type; cast it",
+                _start(node.args[index]),
+                "string(), integer(), number() or boolean()",
             )
         if given.optional:
             raise ExpressionError(
-                "E203", f"{_show(node.args[index])} may be missing", _start(node.args[index]), "close it with coalesce(value, default)"
+                "E203",
+                f"{_show(node.args[index])} may be missing",
+                _start(node.args[index]),
+                "close it with coalesce(value, default)",
             )
         if given.name not in names:
             wanted = " or ".join(names)
@@ -516,7 +548,12 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
             need(1, "list", "string", "object")
             if types[1].name == "string":
                 need(0, "string", "file", "dir")
-            elif types[1].name == "list" and types[1].item and _common([types[0], types[1].item]).name == "any" and types[1].item.name != "any":
+            elif (
+                types[1].name == "list"
+                and types[1].item
+                and _common([types[0], types[1].item]).name == "any"
+                and types[1].item.name != "any"
+            ):
                 raise ExpressionError("E203", f"a {types[1]} holds no {types[0]}", at)
             return BOOLEAN
         case "+" | "-" | "*" | "/" | "%":
@@ -623,7 +660,9 @@ def check_text(template: Template, scope: Scope) -> None:
             continue
         found = check(part, scope)
         if found.optional:
-            raise ExpressionError("E203", f"{_show(part)} may be missing", _start(part), "close it with coalesce(value, default)")
+            raise ExpressionError(
+                "E203", f"{_show(part)} may be missing", _start(part), "close it with coalesce(value, default)"
+            )
         if found.name not in _IN_TEXT:
             help = "use join() or the context file" if found.name == "list" else "pick one value of it and cast it"
             raise ExpressionError("E205", f"a value of type {found} has no text form", _start(part), help)
@@ -770,6 +809,8 @@ def pointer(value: Any, path: str) -> Any:
             value = value[int(key)]
         else:
             there = ", ".join(map(str, list(value)[:12])) if isinstance(value, Mapping) else ""
-            has = f"there is: {there}" if there else "it holds a list" if isinstance(value, list) else "nothing is there"
+            has = (
+                f"there is: {there}" if there else "it holds a list" if isinstance(value, list) else "nothing is there"
+            )
             raise EvaluationError(f"no `{path}`; {has}")
     return value

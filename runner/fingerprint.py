@@ -117,14 +117,25 @@ def relative(location: str, base: str) -> str:
 
 
 def evaluate(
-    step: Step, pipeline: Pipeline, params: Mapping[str, Any], before: Mapping[str, Before], world: World, run: Mapping[str, str]
+    step: Step,
+    pipeline: Pipeline,
+    params: Mapping[str, Any],
+    before: Mapping[str, Before],
+    world: World,
+    run: Mapping[str, str],
 ) -> Evaluated:
     """Return `step` with values put in; raises EvaluationError where an expression has none."""
     return _Evaluation(step, pipeline, params, before, world, run).result()
 
 
 def settle(
-    tree: Any, step: Step, pipeline: Pipeline, params: Mapping[str, Any], before: Mapping[str, Before], world: World, run: Mapping[str, str]
+    tree: Any,
+    step: Step,
+    pipeline: Pipeline,
+    params: Mapping[str, Any],
+    before: Mapping[str, Before],
+    world: World,
+    run: Mapping[str, str],
 ) -> Any:
     """Return the value of one field of a step that is outside its fingerprint (`when`, `timeout`, `resources`)."""
     return _Evaluation(step, pipeline, params, before, world, run).tree(tree)
@@ -132,7 +143,13 @@ def settle(
 
 class _Evaluation:
     def __init__(
-        self, step: Step, pipeline: Pipeline, params: Mapping[str, Any], before: Mapping[str, Before], world: World, run: Mapping[str, str]
+        self,
+        step: Step,
+        pipeline: Pipeline,
+        params: Mapping[str, Any],
+        before: Mapping[str, Before],
+        world: World,
+        run: Mapping[str, str],
     ) -> None:
         self.step, self.pipeline, self.all_params, self.before = step, pipeline, params, before
         self.world, self.run = world, run
@@ -163,9 +180,14 @@ class _Evaluation:
             return recipe
         recipe["env"] = plain({k: v for k, v in env.items() if k not in ignore})
         recipe["inputs"] = plain({k: v for k, v in self.inputs.items() if k not in ignore})
-        recipe["code"] = [[relative(place, self.pipeline.base), executable, digest] for place in step.code for digest, executable in (self.world.code[place],)]
+        recipe["code"] = [
+            [relative(place, self.pipeline.base), executable, digest]
+            for place in step.code
+            for digest, executable in (self.world.code[place],)
+        ]
         recipe["outputs"] = {
-            o.name: [o.type.name, o.path, o.source, o.pointer, o.type.item.name if o.type.item else "", o.optional] for o in step.outputs.values()
+            o.name: [o.type.name, o.path, o.source, o.pointer, o.type.item.name if o.type.item else "", o.optional]
+            for o in step.outputs.values()
         }
         recipe["workdir"] = step.workdir
         recipe["success_codes"] = list(step.success_codes)
@@ -179,7 +201,9 @@ class _Evaluation:
             case Template():
                 return self.template(tree)
             case ProjectPath():
-                return self.staged(param_artifact(tree.location, tree.kind, self.world.files[tree.location], self.pipeline.base, name))
+                return self.staged(
+                    param_artifact(tree.location, tree.kind, self.world.files[tree.location], self.pipeline.base, name)
+                )
             case list():
                 return [self.tree(item) for item in tree]
             case dict():
@@ -190,7 +214,10 @@ class _Evaluation:
     def template(self, template: Template) -> Any:
         if template.exact is not None:
             return expression.evaluate(template.exact, self.lookup, self.world.read)
-        values = [part if isinstance(part, str) else expression.evaluate(part, self.lookup, self.world.read) for part in template.parts]
+        values = [
+            part if isinstance(part, str) else expression.evaluate(part, self.lookup, self.world.read)
+            for part in template.parts
+        ]
         text = "".join(text_of(value) for value in values)
         if not any(isinstance(value, Marked) for value in values):
             return text
@@ -215,7 +242,9 @@ class _Evaluation:
                 value = self.all_params[name]
                 param = self.pipeline.params[name]
                 if param.type.name in ("file", "dir"):
-                    value = self.staged(param_artifact(value, param.type.name, self.world.files[value], self.pipeline.base, name))
+                    value = self.staged(
+                        param_artifact(value, param.type.name, self.world.files[value], self.pipeline.base, name)
+                    )
                 self.params[name] = value
                 return value
             case ("inputs", name):
@@ -246,7 +275,11 @@ class _Evaluation:
             return produced.value
         declared = self.pipeline.steps[name].outputs[output]
         path = staged_path(name, declared)
-        return self.staged(Artifact(self.run.get("inputs_at", "") + path, produced.type, PurePosixPath(path).name, produced.digest, "store:"))
+        return self.staged(
+            Artifact(
+                self.run.get("inputs_at", "") + path, produced.type, PurePosixPath(path).name, produced.digest, "store:"
+            )
+        )
 
 
 def holds(conditions: list[Any]) -> bool:
@@ -288,7 +321,14 @@ def differences(
         old, new = params_then.get(name), params_now.get(name)
         if old != new:
             same_name = isinstance(old, dict) and isinstance(new, dict) and old.get("name") == new.get("name")
-            causes.append(Cause("input" if same_name else "param", name, _shown(old, name in params_then), _shown(new, name in params_now)))
+            causes.append(
+                Cause(
+                    "input" if same_name else "param",
+                    name,
+                    _shown(old, name in params_then),
+                    _shown(new, name in params_now),
+                )
+            )
     code_then = {path: digest for path, executable, digest in then.get("code", [])}
     code_now = {path: digest for path, executable, digest in now.get("code", [])}
     for path in sorted({*code_then, *code_now}):
@@ -307,12 +347,23 @@ def differences(
     if not causes:
         for name in sorted({*old_env, *new_env}):
             if old_env.get(name) != new_env.get(name):
-                causes.append(Cause("env", name, _shown(old_env.get(name), name in old_env), _shown(new_env.get(name), name in new_env)))
+                causes.append(
+                    Cause(
+                        "env",
+                        name,
+                        _shown(old_env.get(name), name in old_env),
+                        _shown(new_env.get(name), name in new_env),
+                    )
+                )
     if not causes:
         # What no parameter, file or variable explains is an edit of the step itself.
         own = {**then.get("own", {}), **now.get("own", {})}
         fields = [f"own.{k}" for k in sorted(own) if then.get("own", {}).get(k) != now.get("own", {}).get(k)]
-        fields += [k for k in ("format", "kind", "outputs", "workdir", "success_codes", "cache_key") if then.get(k) != now.get(k)]
+        fields += [
+            k
+            for k in ("format", "kind", "outputs", "workdir", "success_codes", "cache_key")
+            if then.get(k) != now.get(k)
+        ]
         causes += [Cause("code", f"`{f.removeprefix('own.')}` of the step") for f in fields]
     return tuple(causes)
 

@@ -46,7 +46,9 @@ def patterned(description: str, pattern: str, must: str, **more: Any) -> Schema:
 
 
 def name(description: str) -> Schema:
-    return patterned(description, NAME, "a name starts with a letter and holds letters, digits, `_` and single `-`", maxLength=64)
+    return patterned(
+        description, NAME, "a name starts with a letter and holds letters, digits, `_` and single `-`", maxLength=64
+    )
 
 
 def names(description: str) -> Schema:
@@ -127,7 +129,11 @@ OUTPUT = closed(
     "output",
     "One declared result of a step.",
     {
-        "type": {"type": "string", "enum": OUTPUT_TYPES, "description": "file and dir are artifacts; the rest are values."},
+        "type": {
+            "type": "string",
+            "enum": OUTPUT_TYPES,
+            "description": "file and dir are artifacts; the rest are values.",
+        },
         "path": text("File name in the output directory; the output's name if not given."),
         "from": name("The file output of this step that holds the value, as JSON."),
         "pointer": patterned("JSON Pointer to the value.", "^(/.*)?$", "a JSON Pointer is empty or starts with `/`"),
@@ -148,11 +154,21 @@ RETRY = closed(
             "description": "Which failures are retried; exit, signal, oom and lost if not given.",
             "items": {"type": "string", "enum": ["exit", "timeout", "signal", "oom", "lost", "any"]},
         },
-        "exit_codes": {"type": "array", "description": "Only these exit codes are retried.", "items": whole("A code.", 0)},
+        "exit_codes": {
+            "type": "array",
+            "description": "Only these exit codes are retried.",
+            "items": whole("A code.", 0),
+        },
         "interval": duration("The wait before the second attempt.", default="5s"),
         "backoff": {"type": "number", "minimum": 1, "default": 2, "description": "The factor of each further wait."},
         "max_interval": duration("The longest wait.", default="5m"),
-        "jitter": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.1, "description": "Share of the wait left to chance."},
+        "jitter": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": 0.1,
+            "description": "Share of the wait left to chance.",
+        },
         "expire_after": duration("No new attempt later than this after the first start."),
     },
     ("max_attempts",),
@@ -165,7 +181,11 @@ CACHE: Schema = {
             "enabled": {"type": "boolean", "default": True, "description": "Off: run whenever selected."},
             "expire_after": duration("A result older than this is not taken."),
             "key": {"type": "array", "description": "Further values in the fingerprint.", "items": {"type": SCALAR}},
-            "ignore": {"type": "array", "description": "Names of inputs or env left out of the fingerprint.", "items": {"type": "string"}},
+            "ignore": {
+                "type": "array",
+                "description": "Names of inputs or env left out of the fingerprint.",
+                "items": {"type": "string"},
+            },
         },
     ),
     "type": ["boolean", "object"],
@@ -174,8 +194,17 @@ RESOURCES = closed(
     "resources",
     "What the step occupies while it runs; steps start while the totals allow.",
     {
-        "cpu": {"type": ["number", "string"], "exclusiveMinimum": 0, "default": 1, "description": "Processors, or $(params.x)."},
-        "memory": patterned("Memory: 512M, 2Gi, or $(params.x).", rf"{SIZE}|^\$\(", "a size is a number with B, K, M, G, T, Ki, Mi, Gi or Ti"),
+        "cpu": {
+            "type": ["number", "string"],
+            "exclusiveMinimum": 0,
+            "default": 1,
+            "description": "Processors, or $(params.x).",
+        },
+        "memory": patterned(
+            "Memory: 512M, 2Gi, or $(params.x).",
+            rf"{SIZE}|^\$\(",
+            "a size is a number with B, K, M, G, T, Ki, Mi, Gi or Ti",
+        ),
     },
 )
 ENV = mapping("Environment variables of the step.", {"type": SCALAR}, named=False)
@@ -196,13 +225,17 @@ COMMON: dict[str, Schema] = {
         "description": "Which ends of the steps before it let this one start.",
     },
     "timeout": patterned(
-        "The longest time of one attempt.", DURATION_OR_EXPRESSION, "a duration is 500ms, 30s, 10m, 2h, 7d, 1w or ISO 8601 (PT30M)"
+        "The longest time of one attempt.",
+        DURATION_OR_EXPRESSION,
+        "a duration is 500ms, 30s, 10m, 2h, 7d, 1w or ISO 8601 (PT30M)",
     ),
     "grace_period": duration("Between TERM and KILL.", default="10s"),
     "retry": {"$ref": "#/$defs/retry", "description": "When and how often a failed attempt is made again."},
 }
 PROCESS: dict[str, Schema] = {
-    "inputs": mapping("Names for what comes in: a project file, a value, or an expression.", {"description": "A value."}),
+    "inputs": mapping(
+        "Names for what comes in: a project file, a value, or an expression.", {"description": "A value."}
+    ),
     "outputs": mapping("What the step leaves: files, directories and values.", {"$ref": "#/$defs/output"}),
     "code": {
         "type": ["array", "string"],
@@ -218,14 +251,26 @@ PROCESS: dict[str, Schema] = {
         "default": "attempt",
         "description": "project: run in the pipeline's own folder, unsealed.",
     },
-    "success_codes": {"type": "array", "minItems": 1, "description": "Exit codes that mean success.", "items": {**whole("A code.", 0), "maximum": 255}},
+    "success_codes": {
+        "type": "array",
+        "minItems": 1,
+        "description": "Exit codes that mean success.",
+        "items": {**whole("A code.", 0), "maximum": 255},
+    },
 }
 ARGS = mapping("Keyword arguments of the function.", {"description": "A value or an expression."}, named=False)
 
 # kind -> (own fields, required ones, has a process, one line)
 KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], bool, str]] = {
     "command": (
-        {"command": {"type": "array", "minItems": 1, "description": "argv; each element is one argument, no shell.", "items": {"type": SCALAR}}},
+        {
+            "command": {
+                "type": "array",
+                "minItems": 1,
+                "description": "argv; each element is one argument, no shell.",
+                "items": {"type": SCALAR},
+            }
+        },
         ("command",),
         True,
         "Runs a program with arguments.",
@@ -233,7 +278,12 @@ KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], bool, str]] = {
     "shell": (
         {
             "script": text("The script; values come to it by `env`, never by interpolation."),
-            "shell": {"type": "array", "minItems": 1, "description": "The interpreter and its flags.", "items": {"type": "string"}},
+            "shell": {
+                "type": "array",
+                "minItems": 1,
+                "description": "The interpreter and its flags.",
+                "items": {"type": "string"},
+            },
         },
         ("script",),
         True,
@@ -241,7 +291,9 @@ KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], bool, str]] = {
     ),
     "python": (
         {
-            "function": patterned("module:function.", r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", "write package.module:function"),
+            "function": patterned(
+                "module:function.", r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", "write package.module:function"
+            ),
             "args": ARGS,
         },
         ("function",),
@@ -250,7 +302,12 @@ KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], bool, str]] = {
     ),
     "condition": (
         {
-            "if": {"type": ["string", "boolean", "array"], "description": "A boolean expression, or a list that must all hold.", "items": {"type": ["string", "boolean"]}, "minItems": 1},
+            "if": {
+                "type": ["string", "boolean", "array"],
+                "description": "A boolean expression, or a list that must all hold.",
+                "items": {"type": ["string", "boolean"]},
+                "minItems": 1,
+            },
             "then": names("Steps that run where it holds."),
             "else": names("Steps that run where it does not."),
         },
@@ -316,11 +373,20 @@ def pipeline_schema() -> Schema:
         "required": ["kind"],
         "properties": {"kind": {"type": "string", "enum": list(KINDS), "description": "What the step is."}},
         "allOf": [
-            {"if": {"properties": {"kind": {"const": k}}, "required": ["kind"]}, "then": {"$ref": f"#/$defs/step_{k}"}} for k in KINDS
+            {"if": {"properties": {"kind": {"const": k}}, "required": ["kind"]}, "then": {"$ref": f"#/$defs/step_{k}"}}
+            for k in KINDS
         ],
         "defaultSnippets": _SNIPPETS,
     }
-    defs = {"param": PARAM, "output": OUTPUT, "retry": RETRY, "cache": CACHE, "resources": RESOURCES, "env": ENV, "step": step}
+    defs = {
+        "param": PARAM,
+        "output": OUTPUT,
+        "retry": RETRY,
+        "cache": CACHE,
+        "resources": RESOURCES,
+        "env": ENV,
+        "step": step,
+    }
     return _document("pipeline", body, {**defs, **{f"step_{k}": _step(k) for k in KINDS}})
 
 
@@ -336,17 +402,28 @@ def run_schema() -> Schema:
             "description": DESCRIPTION,
             "labels": LABELS,
             "pipeline": text("The pipeline's file, relative to this one."),
-            "params": mapping("Values for the pipeline's parameters.", {"description": "A value of the declared type."}),
+            "params": mapping(
+                "Values for the pipeline's parameters.", {"description": "A value of the declared type."}
+            ),
             "inherit": {
                 "type": "string",
                 "enum": ["reference", "defaults"],
                 "default": "reference",
                 "description": "Where parameters that are not set come from.",
             },
-            "reset": {"type": "array", "items": name("A parameter."), "description": "Parameters to take from the pipeline's defaults."},
+            "reset": {
+                "type": "array",
+                "items": name("A parameter."),
+                "description": "Parameters to take from the pipeline's defaults.",
+            },
             "select": selectors("The steps to run; all if not given."),
             "exclude": selectors("Steps taken out of the selection."),
-            "islands": {"type": "string", "enum": ["deny", "allow"], "default": "deny", "description": "Whether the selection may be in pieces."},
+            "islands": {
+                "type": "string",
+                "enum": ["deny", "allow"],
+                "default": "deny",
+                "description": "Whether the selection may be in pieces.",
+            },
             "reference": text("latest, none, or a run id: the finished run that supplies the rest.", minLength=1),
             "mode": {
                 "type": "string",
@@ -354,7 +431,9 @@ def run_schema() -> Schema:
                 "description": "full: selected steps run. incremental: a stored equal success is reused.",
             },
             "force": selectors("Steps never taken from the cache."),
-            "assume": mapping("Outcomes of conditions that are not selected; makes the run a trial.", {"type": "boolean"}),
+            "assume": mapping(
+                "Outcomes of conditions that are not selected; makes the run a trial.", {"type": "boolean"}
+            ),
             "accept": {
                 "type": "array",
                 "description": "Stale results to reuse knowingly.",
@@ -364,7 +443,11 @@ def run_schema() -> Schema:
                     {
                         "step": name("The reused step."),
                         "reason": text("Why it is sound.", minLength=1),
-                        "cause": patterned("The cause printed by the plan.", "^c[0-9a-f]{8,64}$", "a cause is `c` and at least 8 hex digits"),
+                        "cause": patterned(
+                            "The cause printed by the plan.",
+                            "^c[0-9a-f]{8,64}$",
+                            "a cause is `c` and at least 8 hex digits",
+                        ),
                     },
                     ("step", "reason", "cause"),
                 ),
@@ -373,11 +456,28 @@ def run_schema() -> Schema:
                 "expect",
                 "What must come out; the exit code is 0 exactly when it does.",
                 {
-                    "status": {"type": "string", "enum": ["succeeded", "failed", "stopped"], "description": "How the run ends."},
+                    "status": {
+                        "type": "string",
+                        "enum": ["succeeded", "failed", "stopped"],
+                        "description": "How the run ends.",
+                    },
                     "run": names("Exactly the steps with decision run."),
                     "steps": mapping(
                         "How single steps end.",
-                        {"type": "string", "enum": ["succeeded", "cached", "reused", "skipped", "failed", "upstream_failed", "stopped", "not_run", "not_selected"]},
+                        {
+                            "type": "string",
+                            "enum": [
+                                "succeeded",
+                                "cached",
+                                "reused",
+                                "skipped",
+                                "failed",
+                                "upstream_failed",
+                                "stopped",
+                                "not_run",
+                                "not_selected",
+                            ],
+                        },
                     ),
                 },
             ),
@@ -420,8 +520,16 @@ def check_document(document: Document, wanted: str | None = None) -> str:
     kind = document.value.get("kind")
     if wanted is None:
         if not isinstance(kind, str) or kind not in _ROOTS:
-            help = suggest(str(kind), _ROOTS, "kinds") if "kind" in document.value else "write `kind: Pipeline` or `kind: Run`"
-            code, what = ("E107", f"kind is {kind!r}, which is none of: Pipeline, Run") if "kind" in document.value else ("E104", "the document lacks the required field `kind`")
+            help = (
+                suggest(str(kind), _ROOTS, "kinds")
+                if "kind" in document.value
+                else "write `kind: Pipeline` or `kind: Run`"
+            )
+            code, what = (
+                ("E107", f"kind is {kind!r}, which is none of: Pipeline, Run")
+                if "kind" in document.value
+                else ("E104", "the document lacks the required field `kind`")
+            )
             raise Invalid([document.diagnostic(code, what, ("kind",), help=help)])
         wanted = kind
     schema = _ROOTS[wanted]
@@ -468,7 +576,9 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
     rule = error.validator
     if "propertyNames" in error.absolute_schema_path:
         key = str(value)
-        yield document.diagnostic("E108", f"{printable_name(key)} is not a name", (*at, key), key=True, help=_form(error))
+        yield document.diagnostic(
+            "E108", f"{printable_name(key)} is not a name", (*at, key), key=True, help=_form(error)
+        )
         return
     match rule:
         case "additionalProperties":
@@ -477,36 +587,76 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
                 if key in known or any(re.search(p, key) for p in error.schema.get("patternProperties", ())):
                     continue
                 if _later(at, key):
-                    yield document.diagnostic("E112", f"`{key}` is not supported yet", (*at, key), key=True, help="remove it; a later version will read it")
+                    yield document.diagnostic(
+                        "E112",
+                        f"`{key}` is not supported yet",
+                        (*at, key),
+                        key=True,
+                        help="remove it; a later version will read it",
+                    )
                     continue
                 hint = _elsewhere(at, key) or nearest(key, known) or f"known are: {', '.join(known)}"
-                yield document.diagnostic("E101", f"unknown field `{printable_name(key)}` in {_where(document, at)}", (*at, key), key=True, help=hint)
+                yield document.diagnostic(
+                    "E101",
+                    f"unknown field `{printable_name(key)}` in {_where(document, at)}",
+                    (*at, key),
+                    key=True,
+                    help=hint,
+                )
         case "required":
             for key in error.validator_value:
                 if key not in value:
-                    yield document.diagnostic("E104", f"{_where(document, at)} lacks the required field `{key}`", at, key=bool(at))
+                    yield document.diagnostic(
+                        "E104", f"{_where(document, at)} lacks the required field `{key}`", at, key=bool(at)
+                    )
         case "type":
             yield _mistyped(document, at, shown, value, error)
         case "enum" | "const":
             options = error.validator_value if rule == "enum" else [error.validator_value]
             if at and at[-1] == "kind" and value in KINDS_LATER and len(at) == 3:
-                yield document.diagnostic("E112", f"`kind: {value}` is not supported yet", at, help=f"this version has: {', '.join(KINDS)}")
+                yield document.diagnostic(
+                    "E112", f"`kind: {value}` is not supported yet", at, help=f"this version has: {', '.join(KINDS)}"
+                )
                 return
             if at == ("apiVersion",):
-                yield document.diagnostic("E107", f"this runner reads {API}; the file asks for {value!r}", at, help=f"write `apiVersion: {API}`")
+                yield document.diagnostic(
+                    "E107",
+                    f"this runner reads {API}; the file asks for {value!r}",
+                    at,
+                    help=f"write `apiVersion: {API}`",
+                )
                 return
             listed = ", ".join(str(o) for o in options)
-            yield document.diagnostic("E107", f"{shown} is {value!r}, which is none of: {listed}", at, help=nearest(str(value), map(str, options)))
+            yield document.diagnostic(
+                "E107",
+                f"{shown} is {value!r}, which is none of: {listed}",
+                at,
+                help=nearest(str(value), map(str, options)),
+            )
         case "pattern":
-            yield document.diagnostic("E108", f"{shown} is {printable_name(str(value))!r}, which has the wrong form", at, help=_form(error))
+            yield document.diagnostic(
+                "E108", f"{shown} is {printable_name(str(value))!r}, which has the wrong form", at, help=_form(error)
+            )
         case "minItems" | "minProperties" | "minLength":
-            yield document.diagnostic("E108", f"{shown} is empty; it needs at least {error.validator_value}", at, key=True)
+            yield document.diagnostic(
+                "E108", f"{shown} is empty; it needs at least {error.validator_value}", at, key=True
+            )
         case "maxLength":
             yield document.diagnostic("E108", f"{shown} is longer than {error.validator_value} characters", at)
         case "maxProperties":
-            yield document.diagnostic("E108", f"{shown} has {len(value)} keys; one is allowed here", at, help="give each selector its own `- `")
+            yield document.diagnostic(
+                "E108",
+                f"{shown} has {len(value)} keys; one is allowed here",
+                at,
+                help="give each selector its own `- `",
+            )
         case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
-            word = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "greater than", "exclusiveMaximum": "less than"}[rule]
+            word = {
+                "minimum": "at least",
+                "maximum": "at most",
+                "exclusiveMinimum": "greater than",
+                "exclusiveMaximum": "less than",
+            }[rule]
             yield document.diagnostic("E108", f"{shown} is {value}; it must be {word} {error.validator_value}", at)
         case _:
             yield document.diagnostic("E108", f"{shown}: {error.message[:200]}", at)
@@ -534,17 +684,33 @@ def _elsewhere(at: Keys, key: str) -> str:
 
 
 def _mistyped(document: Document, at: Keys, shown: str, value: Any, error: Any) -> Diagnostic:
-    words = {"array": "a list", "object": "a mapping", "string": "a string", "integer": "an integer", "number": "a number", "boolean": "true or false"}
+    words = {
+        "array": "a list",
+        "object": "a mapping",
+        "string": "a string",
+        "integer": "an integer",
+        "number": "a number",
+        "boolean": "true or false",
+    }
     wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
     must = " or ".join(words[w] for w in wanted)
     text, help = f"{shown} is {kind_of(value)}; it must be {must}", ""
     if "reference" in at and isinstance(value, dict) and at == ("reference",):
-        return document.diagnostic("E112", "`reference: {latest: ...}` is not supported yet", at, help="write `reference: latest`, `none`, or a run id")
+        return document.diagnostic(
+            "E112",
+            "`reference: {latest: ...}` is not supported yet",
+            at,
+            help="write `reference: latest`, `none`, or a run id",
+        )
     if error.schema.get("patternErrorMessage", "").startswith("a duration"):
         help = f"a duration has a unit: {document.written(at)}s" if isinstance(value, int | float) else _form(error)
-    elif "string" in wanted and isinstance(value, int | float) or value is None and "string" in wanted:
+    elif ("string" in wanted and isinstance(value, int | float)) or (value is None and "string" in wanted):
         written = document.written(at)
-        help = f'put it in quotes: "{written}"' if written else "give it a text, in quotes if it is a number or a word like null"
+        help = (
+            f'put it in quotes: "{written}"'
+            if written
+            else "give it a text, in quotes if it is a number or a word like null"
+        )
     elif isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+", value) and {"integer", "number"} & set(wanted):
         help = "remove the quotes"
     elif isinstance(value, str) and wanted == ["array"]:

@@ -216,22 +216,26 @@ def check_value(param: Param, value: Any) -> str | None:
     if wrong:
         return wrong
     rules = param.rules
-    if "enum" in rules and not any(value == option and isinstance(value, bool) == isinstance(option, bool) for option in rules["enum"]):
+    if "enum" in rules and not any(
+        value == option and isinstance(value, bool) == isinstance(option, bool) for option in rules["enum"]
+    ):
         return f"{value!r} is none of: {', '.join(map(str, rules['enum']))}"
-    for rule, holds, word in (
+    bounds: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         ("minimum", lambda bound: value >= bound, "at least"),
         ("maximum", lambda bound: value <= bound, "at most"),
         ("exclusiveMinimum", lambda bound: value > bound, "greater than"),
         ("exclusiveMaximum", lambda bound: value < bound, "less than"),
-    ):
+    )
+    for rule, holds, word in bounds:
         if rule in rules and not holds(rules[rule]):
             return f"{value} must be {word} {rules[rule]}"
-    for rule, holds, word in (
+    lengths: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         ("minLength", lambda bound: len(value) >= bound, "at least {} characters"),
         ("maxLength", lambda bound: len(value) <= bound, "at most {} characters"),
         ("minItems", lambda bound: len(value) >= bound, "at least {} elements"),
         ("maxItems", lambda bound: len(value) <= bound, "at most {} elements"),
-    ):
+    )
+    for rule, holds, word in lengths:
         if rule in rules and not holds(rules[rule]):
             return f"it must have {word.format(rules[rule])}, not {len(value)}"
     if "pattern" in rules and not re.fullmatch(rules["pattern"], value):
@@ -243,7 +247,13 @@ def _check_type(type: Type, value: Any) -> str | None:
     expected = _ARTICLE[type.name]
     match type.name, value:
         case "string" | "file" | "dir", str():
-            return "the text holds a NUL character" if "\0" in value else None if value or type.name == "string" else "the path is empty"
+            return (
+                "the text holds a NUL character"
+                if "\0" in value
+                else None
+                if value or type.name == "string"
+                else "the path is empty"
+            )
         case "duration", str():
             try:
                 to_seconds(value)
@@ -371,10 +381,17 @@ class _Compiler:
         seen: dict[str, str] = {}
         for name in names:
             if name in RESERVED:
-                self.mistake("E106", f"`{name}` is a word of the language", (*at, name), key=True, help="choose another name")
+                self.mistake(
+                    "E106", f"`{name}` is a word of the language", (*at, name), key=True, help="choose another name"
+                )
             folded = name.upper().replace("-", "_")
             if folded in seen:
-                self.mistake("E106", f"`{name}` and `{seen[folded]}` would have the same environment name {folded}", (*at, name), key=True)
+                self.mistake(
+                    "E106",
+                    f"`{name}` and `{seen[folded]}` would have the same environment name {folded}",
+                    (*at, name),
+                    key=True,
+                )
             seen.setdefault(folded, name)
 
     # params and outputs
@@ -385,7 +402,13 @@ class _Compiler:
         rules = {}
         for rule, value in body.items():
             if rule in _RULES and kind not in _RULES[rule]:
-                self.mistake("E121", f"`{rule}` does not fit a parameter of type {kind}", (*at, rule), key=True, help=f"it is for: {', '.join(_RULES[rule])}")
+                self.mistake(
+                    "E121",
+                    f"`{rule}` does not fit a parameter of type {kind}",
+                    (*at, rule),
+                    key=True,
+                    help=f"it is for: {', '.join(_RULES[rule])}",
+                )
             elif rule in _RULES or rule == "enum":
                 rules[rule] = value
         if "pattern" in rules:
@@ -395,7 +418,15 @@ class _Compiler:
                 self.mistake("E108", f"params.{name}.pattern: {error}", (*at, "pattern"))
                 del rules["pattern"]
         type = Type(kind, Type(body["items"]) if kind == "list" and "items" in body else None)
-        param = Param(name, type, body.get("default"), "default" not in body, body.get("description", ""), rules, body.get("deprecated", False))
+        param = Param(
+            name,
+            type,
+            body.get("default"),
+            "default" not in body,
+            body.get("description", ""),
+            rules,
+            body.get("deprecated", False),
+        )
         for index, option in enumerate(body.get("enum", ())):
             if wrong := _check_type(type, option):
                 self.mistake("E120", f"params.{name}.enum: {wrong}", (*at, "enum", index))
@@ -423,23 +454,51 @@ class _Compiler:
             self._check_output_path(step, output, at)
             return output
         if "path" in body:
-            self.mistake("E121", f"`path` does not fit an output of type {kind}", (*at, "path"), key=True, help="name the file output that holds it by `from`")
+            self.mistake(
+                "E121",
+                f"`path` does not fit an output of type {kind}",
+                (*at, "path"),
+                key=True,
+                help="name the file output that holds it by `from`",
+            )
         if "items" in body and kind != "list":
             self.mistake("E121", f"`items` does not fit an output of type {kind}", (*at, "items"), key=True)
         if output.metric and kind not in ("integer", "number"):
             self.mistake("E121", f"a metric is a number; `{name}` is of type {kind}", (*at, "metric"))
         if output.source and (output.source not in siblings or siblings[output.source].get("type") != "file"):
             known = [o for o, b in siblings.items() if b.get("type") == "file"]
-            self.mistake("E202", f"step `{step}` declares no file output `{output.source}`", (*at, "from"), help=suggest(output.source, known, "file outputs"))
+            self.mistake(
+                "E202",
+                f"step `{step}` declares no file output `{output.source}`",
+                (*at, "from"),
+                help=suggest(output.source, known, "file outputs"),
+            )
         if output.pointer and not output.source:
-            self.mistake("E104", f"outputs.{name}: `pointer` needs `from`, the file output that it points into", (*at, "pointer"), key=True)
+            self.mistake(
+                "E104",
+                f"outputs.{name}: `pointer` needs `from`, the file output that it points into",
+                (*at, "pointer"),
+                key=True,
+            )
         return output
 
     def _check_output_path(self, step: str, output: Output, at: Keys) -> None:
         at = (*at, "path") if "path" in self.raw[step]["outputs"][output.name] else at
         path = PurePosixPath(output.path)
-        if path.is_absolute() or ".." in path.parts or output.path[:1] in ("~", "$") or not path.parts or "\0" in output.path or "\\" in output.path:
-            self.mistake("E108", f"the output path {output.path!r} must stay below the output directory", at, help="give a relative path without `..`")
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or output.path[:1] in ("~", "$")
+            or not path.parts
+            or "\0" in output.path
+            or "\\" in output.path
+        ):
+            self.mistake(
+                "E108",
+                f"the output path {output.path!r} must stay below the output directory",
+                at,
+                help="give a relative path without `..`",
+            )
             return
         if path.parts[0] == ".inputs":
             self.mistake("E212", f"`{output.path}` lies where inputs are staged", at)
@@ -447,8 +506,13 @@ class _Compiler:
             if other == output.name or body.get("type") not in ("file", "dir"):
                 continue
             their = PurePosixPath(body.get("path", other))
-            if (path == their or their in path.parents) and list(self.raw[step]["outputs"]).index(other) < list(self.raw[step]["outputs"]).index(output.name) or (their != path and their in path.parents):
-                self.mistake("E212", f"outputs `{other}` and `{output.name}` have equal or nested paths: {their} and {path}", at)
+            if (
+                (path == their or their in path.parents)
+                and list(self.raw[step]["outputs"]).index(other) < list(self.raw[step]["outputs"]).index(output.name)
+            ) or (their != path and their in path.parents):
+                self.mistake(
+                    "E212", f"outputs `{other}` and `{output.name}` have equal or nested paths: {their} and {path}", at
+                )
 
     # branches
 
@@ -462,7 +526,12 @@ class _Compiler:
                     if target not in self.raw:
                         self._unknown_step(target, at)
                     elif target in self.branches:
-                        self.mistake("E207", f"step `{target}` is already in a branch of `{self.branches[target].condition}`", at, help="a step is in at most one branch of one condition; let another condition gate a step between")
+                        self.mistake(
+                            "E207",
+                            f"step `{target}` is already in a branch of `{self.branches[target].condition}`",
+                            at,
+                            help="a step is in at most one branch of one condition; let another condition gate a step between",
+                        )
                     else:
                         self.branches[target] = Branch(name, outcome)
 
@@ -503,14 +572,19 @@ class _Compiler:
         reader = _Reader(self, name, body)
         own = self._own(reader, name, kind, body)
         env: dict[str, Tree] = {}
-        for source, place in ((defaults.get("env", {}) if process else {}, ("defaults", "env")), (body.get("env", {}), (*at, "env"))):
+        for source, place in (
+            (defaults.get("env", {}) if process else {}, ("defaults", "env")),
+            (body.get("env", {}), (*at, "env")),
+        ):
             for key, value in source.items():
                 if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
                     self.mistake("E108", f"{key!r} is not the name of an environment variable", (*place, key), key=True)
                 if place[0] == "defaults" and key in body.get("env", {}):
                     continue
                 env[key] = reader.tree(value, (*place, key), text=True)
-        inputs = {key: self._input(reader, value, (*at, "inputs", key)) for key, value in body.get("inputs", {}).items()}
+        inputs = {
+            key: self._input(reader, value, (*at, "inputs", key)) for key, value in body.get("inputs", {}).items()
+        }
         cache, cache_at = given("cache", {})
         policy = self._cache(reader, cache, cache_at, body)
         resources, resources_at = given("resources", {})
@@ -518,8 +592,17 @@ class _Compiler:
         when = self._when(reader, body, at)
         timeout, timeout_at = given("timeout")
         timeout = self._by_params(reader, timeout, timeout_at, "a duration", to_seconds, ("duration", "string"))
-        cpu = self._by_params(reader, resources.get("cpu", 1), (*resources_at, "cpu"), "a number of processors", float, ("integer", "number"))
-        memory = self._by_params(reader, resources.get("memory"), (*resources_at, "memory"), "a size", to_bytes, ("string",))
+        cpu = self._by_params(
+            reader,
+            resources.get("cpu", 1),
+            (*resources_at, "cpu"),
+            "a number of processors",
+            float,
+            ("integer", "number"),
+        )
+        memory = self._by_params(
+            reader, resources.get("memory"), (*resources_at, "memory"), "a size", to_bytes, ("string",)
+        )
         needs = self._needs(name, body, reader, at)
         retry, _ = given("retry")
         code = self._code(body.get("code", []), (*at, "code"), own)
@@ -534,7 +617,13 @@ class _Compiler:
         )  # fmt: skip
         if step.trigger == "all_done":
             for ref, place in reader.guardless:
-                self.mistake("E206", f"with `trigger: all_done` step `{ref.path[1]}` may have failed; its output may be missing", place, offset=ref.at, help=f"write coalesce({ref}, ...)")
+                self.mistake(
+                    "E206",
+                    f"with `trigger: all_done` step `{ref.path[1]}` may have failed; its output may be missing",
+                    place,
+                    offset=ref.at,
+                    help=f"write coalesce({ref}, ...)",
+                )
         if kind == "command":
             self._check_argv(step, at)
         return step
@@ -546,15 +635,29 @@ class _Compiler:
                 command = body["command"]
                 interpreter = isinstance(command[0], str) and _INTERPRETERS.fullmatch(command[0].rsplit("/", 1)[-1])
                 for index, item in enumerate(command):
-                    if interpreter and index and command[index - 1] in _CODE_FLAGS and isinstance(item, str) and "$(" in item.replace("$$(", ""):
+                    if (
+                        interpreter
+                        and index
+                        and command[index - 1] in _CODE_FLAGS
+                        and isinstance(item, str)
+                        and "$(" in item.replace("$$(", "")
+                    ):
                         self.mistake(
                             "E211", "an expression inside program text handed to an interpreter would be run as code",
                             (*at, "command", index), offset=item.find("$("), help="pass it as a further argument or by `env`",
                         )  # fmt: skip
-                return {"command": [reader.tree(item, (*at, "command", i), text=True) for i, item in enumerate(command)]}
+                return {
+                    "command": [reader.tree(item, (*at, "command", i), text=True) for i, item in enumerate(command)]
+                }
             case "shell":
                 if found := _OURS.search(body["script"]):
-                    self.mistake("E210", "expressions are not replaced in shell text", (*at, "script"), offset=found.start(), help='give the value a name in `env` and write "$NAME"')
+                    self.mistake(
+                        "E210",
+                        "expressions are not replaced in shell text",
+                        (*at, "script"),
+                        offset=found.start(),
+                        help='give the value a name in `env` and write "$NAME"',
+                    )
                 return {"script": body["script"], "shell": list(body.get("shell", ["bash", "-euo", "pipefail"]))}
             case "python":
                 for key in body.get("args", {}):
@@ -563,7 +666,9 @@ class _Compiler:
                 return {"function": body["function"], "args": reader.tree(body.get("args", {}), (*at, "args"))}
             case "condition":
                 rules = body["if"] if isinstance(body["if"], list) else [body["if"]]
-                places: list[Keys] = [(*at, "if", i) for i in range(len(rules))] if isinstance(body["if"], list) else [(*at, "if")]
+                places: list[Keys] = (
+                    [(*at, "if", i) for i in range(len(rules))] if isinstance(body["if"], list) else [(*at, "if")]
+                )
                 return {
                     "if": [reader.boolean(rule, place) for rule, place in zip(rules, places, strict=True)],
                     "then": list(body.get("then", ())),
@@ -584,7 +689,11 @@ class _Compiler:
             if kind:
                 return ProjectPath(location, kind)
             if "/" in value or re.search(r"\.[A-Za-z][A-Za-z0-9]*$", value):
-                what = "a URL is fetched in a step with `cache: {expire_after: ...}`" if "://" in value else "a text with `/` or an ending is the path of a project file; give other texts by params"
+                what = (
+                    "a URL is fetched in a step with `cache: {expire_after: ...}`"
+                    if "://" in value
+                    else "a text with `/` or an ending is the path of a project file; give other texts by params"
+                )
                 self.mistake("E109", f"there is no file {value}", at, help=what)
                 return value
         return reader.tree(value, at)
@@ -594,15 +703,34 @@ class _Compiler:
         written = "cache" in body
         if isinstance(cache, bool):
             if cache and acts and written:
-                self.mistake("E121", "a step without outputs acts on the world and is never cached", at, help="declare an output, or remove `cache`")
+                self.mistake(
+                    "E121",
+                    "a step without outputs acts on the world and is never cached",
+                    at,
+                    help="declare an output, or remove `cache`",
+                )
             return CachePolicy(cache and not acts)
         enabled = cache.get("enabled", True)
         if written and cache.get("enabled") is True and acts:
-            self.mistake("E121", "a step without outputs acts on the world and is never cached", at, help="declare an output, or remove `cache`")
+            self.mistake(
+                "E121",
+                "a step without outputs acts on the world and is never cached",
+                at,
+                help="declare an output, or remove `cache`",
+            )
         for index, name in enumerate(cache.get("ignore", ())):
-            known = {*body.get("inputs", {}), *body.get("env", {}), *self.document.value.get("defaults", {}).get("env", {})}
+            known = {
+                *body.get("inputs", {}),
+                *body.get("env", {}),
+                *self.document.value.get("defaults", {}).get("env", {}),
+            }
             if name not in known and written:
-                self.mistake("E201", f"`{name}` is neither an input nor an environment variable of this step", (*at, "ignore", index), help=suggest(name, known, "inputs or env"))
+                self.mistake(
+                    "E201",
+                    f"`{name}` is neither an input nor an environment variable of this step",
+                    (*at, "ignore", index),
+                    help=suggest(name, known, "inputs or env"),
+                )
         unsealed = body.get("workdir") == "project" and not written
         key = tuple(reader.tree(value, (*at, "key", i)) for i, value in enumerate(cache.get("key", ())))
         expire = to_seconds(cache["expire_after"]) if "expire_after" in cache else None
@@ -613,7 +741,9 @@ class _Compiler:
         found = reader.boolean(when, (*at, "when"))
         return found if isinstance(found, bool | Template) else True
 
-    def _by_params(self, reader: _Reader, value: Any, at: Keys, what: str, convert: Callable[[Any], Any], types: tuple[str, ...]) -> Tree:
+    def _by_params(
+        self, reader: _Reader, value: Any, at: Keys, what: str, convert: Callable[[Any], Any], types: tuple[str, ...]
+    ) -> Tree:
         """A number, size or duration, or one expression over params that gives it."""
         if not isinstance(value, str):
             return value
@@ -665,7 +795,12 @@ class _Compiler:
                 self.mistake("E108", str(error), place)
                 continue
             if not self.expanded[pattern]:
-                self.mistake("E109", f"`code` names no file: {pattern}", place, help="paths are relative to the pipeline's folder")
+                self.mistake(
+                    "E109",
+                    f"`code` names no file: {pattern}",
+                    place,
+                    help="paths are relative to the pipeline's folder",
+                )
             found.update(self.expanded[pattern])
         if isinstance(own.get("function"), str):
             found.update(self._module(own["function"], (*at[:-1], "function")))
@@ -686,12 +821,23 @@ class _Compiler:
                 return
         folder = self.files.locate(parts[0], self.base)
         if self.files.kind(folder) == "dir":
-            self.mistake("E109", f"there is no module {'.'.join(parts)} in the project", at, help=f"expected {'/'.join(parts)}.py beside the pipeline")
+            self.mistake(
+                "E109",
+                f"there is no module {'.'.join(parts)} in the project",
+                at,
+                help=f"expected {'/'.join(parts)}.py beside the pipeline",
+            )
 
     def _check_argv(self, step: Step, at: Keys) -> None:
         named = {tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath)}
         for index, item in enumerate(step.own["command"]):
-            if not isinstance(item, str) or not item or item.startswith("-") or len(item) > 255 or step.workdir == "project":
+            if (
+                not isinstance(item, str)
+                or not item
+                or item.startswith("-")
+                or len(item) > 255
+                or step.workdir == "project"
+            ):
                 continue
             try:
                 location = self.files.locate(item, self.base)
@@ -699,7 +845,12 @@ class _Compiler:
                 continue
             if location in step.code or location in named or self.files.kind(location) != "file":
                 continue
-            self.mistake("E213", f"{item} is a project file in neither `code` nor `inputs`; the step would not see it", (*at, "command", index), help=f"add `code: [{item}]` to the step")
+            self.mistake(
+                "E213",
+                f"{item} is a project file in neither `code` nor `inputs`; the step would not see it",
+                (*at, "command", index),
+                help=f"add `code: [{item}]` to the step",
+            )
 
     # the rest
 
@@ -844,7 +995,9 @@ class _Reader:
         if node is None or (found is not None and found != BOOLEAN):
             what = "" if found is None else f"; this one is of type {found}"
             help = f"write $({value})" if "$(" not in value else ""
-            self.compiler.mistake("E204", f"one expression of type boolean is needed here, with nothing around it{what}", at, help=help)
+            self.compiler.mistake(
+                "E204", f"one expression of type boolean is needed here, with nothing around it{what}", at, help=help
+            )
             return True
         self._note(template, at)
         return template
@@ -873,7 +1026,9 @@ class _Reader:
             if template.exact is not None and not text:
                 found = expression.check(template.exact, self.scope)
                 if found.optional and not optional:
-                    raise ExpressionError("E203", "this value may be missing", template.exact.at, "close it with coalesce(value, default)")
+                    raise ExpressionError(
+                        "E203", "this value may be missing", template.exact.at, "close it with coalesce(value, default)"
+                    )
             else:
                 expression.check_text(template, self.scope)
         except ExpressionError as error:
@@ -909,25 +1064,39 @@ class _Reader:
         match ref.path:
             case ("params", name):
                 if name not in self.compiler.params:
-                    raise ExpressionError("E202", f"no parameter `{name}`", ref.ats[1], suggest(name, self.compiler.params, "params"))
+                    raise ExpressionError(
+                        "E202", f"no parameter `{name}`", ref.ats[1], suggest(name, self.compiler.params, "params")
+                    )
                 return self.compiler.params[name].type
             case ("steps", step, *rest):
                 return self._step(ref, step, tuple(rest))
             case ("inputs", name):
                 known = self.body.get("inputs", {})
                 if name not in known:
-                    raise ExpressionError("E202", f"this step has no input `{name}`", ref.ats[1], suggest(name, known, "inputs"))
+                    raise ExpressionError(
+                        "E202", f"this step has no input `{name}`", ref.ats[1], suggest(name, known, "inputs")
+                    )
                 return self._input_type(known[name], name)
             case ("outputs", name):
                 outputs = self.compiler.outputs.get(self.step, {})
                 artifacts = [o for o, body in outputs.items() if body.is_artifact]
                 if name not in artifacts:
-                    raise ExpressionError("E202", f"this step declares no file or dir output `{name}`", ref.ats[1], suggest(name, artifacts, "file or dir outputs"))
+                    raise ExpressionError(
+                        "E202",
+                        f"this step declares no file or dir output `{name}`",
+                        ref.ats[1],
+                        suggest(name, artifacts, "file or dir outputs"),
+                    )
                 return outputs[name].type
             case ("run", name):
                 if name not in _RUN_FIELDS:
-                    raise ExpressionError("E202", f"a run has no `{name}`", ref.ats[1], suggest(name, _RUN_FIELDS[:3], "fields"))
-                if name == "status" or not (len(self.place) > 2 and self.place[2] in ("message", "env") or self.place[:2] == ("defaults", "env")):
+                    raise ExpressionError(
+                        "E202", f"a run has no `{name}`", ref.ats[1], suggest(name, _RUN_FIELDS[:3], "fields")
+                    )
+                if name == "status" or not (
+                    (len(self.place) > 2 and self.place[2] in ("message", "env"))
+                    or self.place[:2] == ("defaults", "env")
+                ):
                     where = "`finally`, which is not supported yet" if name == "status" else "`message` and `env` only"
                     raise ExpressionError("E205", f"run.{name} may be used in {where}", ref.at)
                 return STRING
@@ -935,38 +1104,78 @@ class _Reader:
                 raise ExpressionError("E112", f"`{root}.` is not supported yet", ref.at)
             case (root,) if root not in ("params", "steps", "inputs", "outputs", "run"):
                 close = nearest(root, self.compiler.params)
-                help = f"did you mean `params.{root}`?" if root in self.compiler.params else close.replace("`", "`params.", 1) if close else "names start with params., steps., inputs., outputs. or run."
+                help = (
+                    f"did you mean `params.{root}`?"
+                    if root in self.compiler.params
+                    else close.replace("`", "`params.", 1)
+                    if close
+                    else "names start with params., steps., inputs., outputs. or run."
+                )
                 raise ExpressionError("E202", f"no name `{root}`", ref.at, help)
         if ref.path[0] not in ("params", "steps", "inputs", "outputs", "run"):
-            raise ExpressionError("E202", f"no name `{ref.path[0]}`", ref.at, suggest(ref.path[0], ["params", "steps", "inputs", "outputs", "run"], "roots"))
-        forms = {"params": "params.NAME", "inputs": "inputs.NAME", "outputs": "outputs.NAME", "run": "run.id, run.name or run.pipeline"}
-        raise ExpressionError("E202", f"`{ref}` names nothing", ref.at, f"write {forms.get(ref.path[0], 'steps.NAME.outputs.NAME')}")
+            raise ExpressionError(
+                "E202",
+                f"no name `{ref.path[0]}`",
+                ref.at,
+                suggest(ref.path[0], ["params", "steps", "inputs", "outputs", "run"], "roots"),
+            )
+        forms = {
+            "params": "params.NAME",
+            "inputs": "inputs.NAME",
+            "outputs": "outputs.NAME",
+            "run": "run.id, run.name or run.pipeline",
+        }
+        raise ExpressionError(
+            "E202", f"`{ref}` names nothing", ref.at, f"write {forms.get(ref.path[0], 'steps.NAME.outputs.NAME')}"
+        )
 
     def _step(self, ref: Ref, step: str, rest: tuple[str, ...]) -> Type:
         if step not in self.compiler.raw:
             raise ExpressionError("E201", f"no step `{step}`", ref.ats[1], suggest(step, self.compiler.raw, "steps"))
         if step == self.step:
-            raise ExpressionError("E215", f"step `{step}` cannot read its own outputs this way", ref.at, "write $(outputs.NAME) for the path of an own output")
+            raise ExpressionError(
+                "E215",
+                f"step `{step}` cannot read its own outputs this way",
+                ref.at,
+                "write $(outputs.NAME) for the path of an own output",
+            )
         kind = self.compiler.raw[step]["kind"]
         match rest:
             case ("outputs", name):
                 outputs = self.compiler.outputs[step]
                 if name not in outputs:
-                    raise ExpressionError("E202", f"step `{step}` declares no output `{name}`", ref.ats[3], suggest(name, outputs, "outputs"))
+                    raise ExpressionError(
+                        "E202",
+                        f"step `{step}` declares no output `{name}`",
+                        ref.ats[3],
+                        suggest(name, outputs, "outputs"),
+                    )
                 output = outputs[name]
                 return Type(output.type.name, output.type.item, output.optional or self._may_lack(step))
             case ("taken",):
                 if kind != "condition":
-                    raise ExpressionError("E202", f"step `{step}` is a {kind} step; only a condition has `taken`", ref.ats[2])
+                    raise ExpressionError(
+                        "E202", f"step `{step}` is a {kind} step; only a condition has `taken`", ref.ats[2]
+                    )
                 return Type("boolean", None, self._may_lack(step))
             case ("status",):
                 if self.body.get("trigger") != "all_done":
-                    raise ExpressionError("E205", "a step's status may be read with `trigger: all_done` only", ref.ats[2], "add `trigger: all_done`")
+                    raise ExpressionError(
+                        "E205",
+                        "a step's status may be read with `trigger: all_done` only",
+                        ref.ats[2],
+                        "add `trigger: all_done`",
+                    )
                 return STRING
             case ("best" | "count", *_):
                 raise ExpressionError("E112", f"`{rest[0]}` is not supported yet", ref.ats[2])
         options = ["outputs.NAME", "status"] + (["taken"] if kind == "condition" else [])
-        raise ExpressionError("E202", f"`{ref}` names nothing", ref.ats[min(2, len(ref.ats) - 1)], f"write steps.{step}.{options[-1] if kind == 'condition' else options[0]}")
+        raise ExpressionError(
+            "E202",
+            f"`{ref}` names nothing",
+            ref.ats[min(2, len(ref.ats) - 1)],
+            f"write steps.{step}.{options[-1] if kind == 'condition' else options[0]}",
+        )
 
     def _may_lack(self, step: str) -> bool:
         """Whether this step may start although `step` left nothing."""
@@ -1002,7 +1211,14 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
     try:
         pipeline = files.locate(value["pipeline"], base)
         if "://" in value["pipeline"] or files.kind(pipeline) != "file":
-            mistakes.append(document.diagnostic("E109", f"there is no file {value['pipeline']}", ("pipeline",), help="the path is relative to this file"))
+            mistakes.append(
+                document.diagnostic(
+                    "E109",
+                    f"there is no file {value['pipeline']}",
+                    ("pipeline",),
+                    help="the path is relative to this file",
+                )
+            )
     except ValueError as error:
         mistakes.append(document.diagnostic("E108", str(error), ("pipeline",)))
     mistakes += [
@@ -1031,7 +1247,11 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
         force=tuple(_selector(s) for s in value.get("force", ())),
         assume=value.get("assume", {}),
         accept=tuple(Accepted(a["step"], a["reason"], a["cause"]) for a in value.get("accept", ())),
-        expect=Expect(expect.get("status"), frozenset(expect["run"]) if "run" in expect else None, expect.get("steps", {})) if expect is not None else None,
+        expect=Expect(
+            expect.get("status"), frozenset(expect["run"]) if "run" in expect else None, expect.get("steps", {})
+        )
+        if expect is not None
+        else None,
         failure_policy=value.get("failure_policy"),
         timeout=to_seconds(value["timeout"]) if "timeout" in value else None,
         workers=concurrency.get("workers"),
@@ -1058,7 +1278,11 @@ def _expressions(value: Any, at: Keys = ()) -> Iterator[tuple[Keys, int]]:
 
 
 def resolve_params(
-    pipeline: Pipeline, request: RunRequest, document: Document | None, files: Files, inherited: Mapping[str, Any] | None
+    pipeline: Pipeline,
+    request: RunRequest,
+    document: Document | None,
+    files: Files,
+    inherited: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return each parameter's value and its source (request, reference, default).
 
@@ -1077,7 +1301,13 @@ def resolve_params(
     sources: dict[str, str] = {}
     for name in request.params:
         if name not in pipeline.params:
-            mistake("E122", f"no parameter `{name}`", ("params", name), key=True, help=suggest(name, pipeline.params, "params"))
+            mistake(
+                "E122",
+                f"no parameter `{name}`",
+                ("params", name),
+                key=True,
+                help=suggest(name, pipeline.params, "params"),
+            )
     for index, name in enumerate(request.reset):
         if name not in pipeline.params:
             mistake("E122", f"no parameter `{name}`", ("reset", index), help=suggest(name, pipeline.params, "params"))
@@ -1088,17 +1318,31 @@ def resolve_params(
         base = pipeline.base
         if name in request.params:
             value, source, base = request.params[name], "request", request.base
-        elif inherited is not None and name in inherited and request.inherit == "reference" and name not in request.reset:
+        elif (
+            inherited is not None and name in inherited and request.inherit == "reference" and name not in request.reset
+        ):
             value, source = inherited[name], "reference"
         elif not param.required:
             value, source = param.default, "default"
         else:
-            mistake("E104", f"the parameter `{name}` has no default and is not set", ("params",), key=True, help=f"add `params: {{{name}: ...}}`")
+            mistake(
+                "E104",
+                f"the parameter `{name}` has no default and is not set",
+                ("params",),
+                key=True,
+                help=f"add `params: {{{name}: ...}}`",
+            )
             continue
         wrong = check_value(param, value)
         if wrong:
             if source == "reference":
-                mistake("E123", f"params.{name} has another type or rule than in the reference run: {wrong}", ("params",), key=True, help=f"set it, or add `reset: [{name}]`")
+                mistake(
+                    "E123",
+                    f"params.{name} has another type or rule than in the reference run: {wrong}",
+                    ("params",),
+                    key=True,
+                    help=f"set it, or add `reset: [{name}]`",
+                )
             else:
                 mistake("E120", f"params.{name}: {wrong}", at)
             continue
@@ -1111,7 +1355,11 @@ def resolve_params(
                 mistake("E108", f"params.{name}: {error}", at)
                 continue
             if found != param.type.name:
-                what = f"there is no {'file' if param.type.name == 'file' else 'directory'} {value}" if found is None else f"{value} is a {'directory' if found == 'dir' else 'file'}"
+                what = (
+                    f"there is no {'file' if param.type.name == 'file' else 'directory'} {value}"
+                    if found is None
+                    else f"{value} is a {'directory' if found == 'dir' else 'file'}"
+                )
                 mistake("E109", f"params.{name}: {what}", at, help="the path is relative to the file that gives it")
                 continue
         values[name], sources[name] = widen(param, value), source

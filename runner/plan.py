@@ -192,7 +192,9 @@ class _Planning:
     notes: list[str] = field(default_factory=list)
 
     def plan(self) -> Plan:
-        self.mode = self.request.mode or ("full" if self.request.select is not None or self.request.exclude else "incremental")
+        self.mode = self.request.mode or (
+            "full" if self.request.select is not None or self.request.exclude else "incremental"
+        )
         self._check_assume()
         self.forced = self._forced()
         verdicts = verdicts_of(self)
@@ -217,7 +219,7 @@ class _Planning:
         findings = self._findings()
         plan = Plan(
             self.pipeline, self.graph, self.request, self.params, self.sources, self.selection, self.reference, self.mode,
-            self.decisions, findings, tuple([*self.selection.warnings, *self.notes]), self.world, request_digest(self.request),
+            self.decisions, findings, (*self.selection.warnings, *self.notes), self.world, request_digest(self.request),
         )  # fmt: skip
         self._check_expect(plan)
         return _sealed(plan)
@@ -229,9 +231,14 @@ class _Planning:
             step = self.pipeline.steps.get(name)
             if step is None or step.kind != "condition":
                 conditions = [n for n, s in self.pipeline.steps.items() if s.kind == "condition"]
-                raise SelectionError(f"assume: there is no condition `{name}`", help=f"conditions are: {', '.join(conditions) or 'none'}")
+                raise SelectionError(
+                    f"assume: there is no condition `{name}`", help=f"conditions are: {', '.join(conditions) or 'none'}"
+                )
             if name in self.selection:
-                raise SelectionError(f"assume: `{name}` is selected, so it is evaluated", help=f"exclude {name}, or remove it from `assume`")
+                raise SelectionError(
+                    f"assume: `{name}` is selected, so it is evaluated",
+                    help=f"exclude {name}, or remove it from `assume`",
+                )
             if name not in self.selection.frontier:
                 self.notes.append(f"assume {name}: nothing that runs stands behind it")
 
@@ -260,7 +267,11 @@ class _Planning:
                 continue
             taken = self.before[branch.condition].taken if branch.condition in self.before else None
             if taken is not None and taken is not branch.outcome:
-                source = "it is assumed to be" if branch.condition in self.request.assume else f"in run {self.reference.record.id if self.reference else '?'} it was"
+                source = (
+                    "it is assumed to be"
+                    if branch.condition in self.request.assume
+                    else f"in run {self.reference.record.id if self.reference else '?'} it was"
+                )
                 raise SelectionError(
                     f"`{name}` runs only if {branch.condition} is {_word(branch.outcome)}; {source} {_word(taken)}",
                     help=f"add {branch.condition} to `select`, or `assume: {{{branch.condition}: {_word(branch.outcome)}}}`",
@@ -277,7 +288,10 @@ class _Planning:
             extra, missing = set(plan.runs) - expect.run, expect.run - set(plan.runs)
             parts = [f"{', '.join(sorted(extra))} would run too"] if extra else []
             parts += [f"{', '.join(sorted(missing))} would not run"] if missing else []
-            raise SelectionError(f"the plan is not what `expect.run` says: {'; '.join(parts)}", help=f"the steps that would run: {', '.join(plan.runs) or 'none'}")
+            raise SelectionError(
+                f"the plan is not what `expect.run` says: {'; '.join(parts)}",
+                help=f"the steps that would run: {', '.join(plan.runs) or 'none'}",
+            )
 
     # decisions
 
@@ -297,13 +311,25 @@ class _Planning:
     def _reuse(self, step: Step, verdicts: Mapping[str, Verdict]) -> Decision:
         if step.name in self.request.assume:
             taken = self.request.assume[step.name]
-            return Reuse(step=step.name, reasons=(f"assumed {_word(taken)}",), past=StepEnded(step=step.name, status="reused", taken=taken), run="", assumed=True)
+            return Reuse(
+                step=step.name,
+                reasons=(f"assumed {_word(taken)}",),
+                past=StepEnded(step=step.name, status="reused", taken=taken),
+                run="",
+                assumed=True,
+            )
         assert self.reference is not None  # `choose` refuses a frontier without one
         record = self.reference.record
         ended = record.steps[step.name]
         verdict = verdicts[step.name]
         origin = f" via {record.id}" if ended.produced_by and ended.produced_by != record.id else ""
-        was = f", it was {_word(ended.taken)}" if ended.taken is not None else ", skipped there" if ended.status == "skipped" else ""
+        was = (
+            f", it was {_word(ended.taken)}"
+            if ended.taken is not None
+            else ", skipped there"
+            if ended.status == "skipped"
+            else ""
+        )
         return Reuse(
             step=step.name, reasons=(f"from {ended.produced_by or record.id}{origin}{was}", *map(str, verdict.causes)),
             past=ended, run=record.id, verdict=verdict.word, causes=verdict.causes, cause=verdict.cause,
@@ -343,7 +369,9 @@ class _Planning:
         if step.kind == "condition":
             return self._condition(step, isinstance(found, Start), may)
         if step.kind == "fail":
-            return Run(step=step.name, reasons=("its branch is taken" if not may and step.branch else "selected",), may=may)
+            return Run(
+                step=step.name, reasons=("its branch is taken" if not may and step.branch else "selected",), may=may
+            )
         return self._process(step, may)
 
     def _closed_early(self, step: Step, taken: Mapping[str, bool | None]) -> Skip | None:
@@ -351,14 +379,18 @@ class _Planning:
         if step.branch and self.ends.get(step.branch.condition):
             outcome = taken.get(step.branch.condition)
             if outcome is not None and outcome is not step.branch.outcome:
-                return Skip(step=step.name, reasons=(f"{step.branch.condition} is {_word(outcome)}",), by=step.branch.condition)
+                return Skip(
+                    step=step.name, reasons=(f"{step.branch.condition} is {_word(outcome)}",), by=step.branch.condition
+                )
         return None
 
     def _may_skip(self, step: Step) -> bool:
         """Whether a gate that this run decides stands before `step`."""
         if step.branch and step.branch.condition not in self.ends:
             return True
-        return step.trigger == "all_succeeded" and any("skipped" in d.may for name in step.before if (d := self.decisions.get(name)))
+        return step.trigger == "all_succeeded" and any(
+            "skipped" in d.may for name in step.before if (d := self.decisions.get(name))
+        )
 
     def _known_when(self, step: Step) -> bool | None:
         assert not isinstance(step.when, bool)
@@ -410,8 +442,17 @@ class _Planning:
         if evaluated is not None and (success := self.past.success(evaluated.fingerprint)):
             expired = step.cache.expire_after is not None and self.now - success.at > step.cache.expire_after
             if lookup and not expired and not may:
-                lapse = f"; it lapses {_ago(success.at + step.cache.expire_after - self.now)}" if step.cache.expire_after is not None else ""
-                return Cached(step=step.name, reasons=(f"the same in {success.produced_by}{lapse}",), past=success, run=success.produced_by)
+                lapse = (
+                    f"; it lapses {_ago(success.at + step.cache.expire_after - self.now)}"
+                    if step.cache.expire_after is not None
+                    else ""
+                )
+                return Cached(
+                    step=step.name,
+                    reasons=(f"the same in {success.produced_by}{lapse}",),
+                    past=success,
+                    run=success.produced_by,
+                )
             if expired:
                 reasons.append(f"its result of {success.produced_by} has expired")
         if not known:
@@ -452,19 +493,25 @@ class _Planning:
             decision = stale[name]
             causes = "; ".join(map(str, decision.causes))
             again = " Its cause is not the one that was accepted." if name in accepted else ""
-            findings.append(Finding("F201", name, f"{name} would be reused, but it is stale: {causes}.{again}", self._remedies(name, decision, open_steps)))
+            findings.append(
+                Finding(
+                    "F201",
+                    name,
+                    f"{name} would be reused, but it is stale: {causes}.{again}",
+                    self._remedies(name, decision, open_steps),
+                )
+            )
         return tuple(findings)
 
     def _remedies(self, name: str, decision: Reuse, open_steps: list[str]) -> tuple[str, ...]:
-        roots = {n for n in open_steps} | {u for n in open_steps for u in _upstream(stale_of(self.decisions[n]))}
+        roots = set(open_steps) | {u for n in open_steps for u in _upstream(stale_of(self.decisions[n]))}
         least = set(self.selection.steps) | roots
         least |= self.graph.between(least)
         remedies = [f"select: [{', '.join(self.graph.sorted(least))}]"]
         own = [c for c in decision.causes if c.kind in ("param", "input")]
         params = [c.name for c in own if c.name in self.pipeline.params]
-        if params and len(params) == len(decision.causes):
-            if all(self.sources.get(p) == "request" for p in params):
-                remedies.append(f"or remove {', '.join(params)} from `params`")
+        if len(params) == len(decision.causes) and all(self.sources.get(p) == "request" for p in params):
+            remedies.append(f"or remove {', '.join(params)} from `params`")
         remedies.append(f'or accept: [{{step: {name}, cause: {decision.cause[:9]}, reason: "..."}}]')
         return tuple(remedies)
 
@@ -594,7 +641,13 @@ def verdicts_of(planning: _Planning) -> dict[str, Verdict]:
     return verdicts
 
 
-CHANGES = {"code": {"code"}, "params": {"param"}, "inputs": {"input"}, "env": {"env"}, "any": {"code", "param", "input", "env"}}
+CHANGES = {
+    "code": {"code"},
+    "params": {"param"},
+    "inputs": {"input"},
+    "env": {"env"},
+    "any": {"code", "param", "input", "env"},
+}
 
 
 def changed_steps(record: RunRecord, kind: str, today: Comparison) -> set[str]:
@@ -649,7 +702,11 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
             out["fingerprint"] = fingerprint
         case Kept():
             past = decision.past
-            out.update(fingerprint=past.fingerprint, produced_by=past.produced_by, outputs={k: Produced.of_json(v).to_json() for k, v in past.outputs.items()})
+            out.update(
+                fingerprint=past.fingerprint,
+                produced_by=past.produced_by,
+                outputs={k: Produced.of_json(v).to_json() for k, v in past.outputs.items()},
+            )
             if decision.run:
                 out["reused_from"] = decision.run
             if past.taken is not None:
@@ -684,7 +741,9 @@ def unchanged(plan: Plan, prior: RunRecord) -> bool:
         match decision:
             case Kept(past=past):
                 before[name] = past.before()
-                if isinstance(decision, Reuse) and (ended is None or ended.outputs != past.outputs or ended.taken != past.taken):
+                if isinstance(decision, Reuse) and (
+                    ended is None or ended.outputs != past.outputs or ended.taken != past.taken
+                ):
                     return False
             case Skip():
                 before[name] = Before("skipped")
@@ -694,7 +753,11 @@ def unchanged(plan: Plan, prior: RunRecord) -> bool:
                 before[name] = ended.before()
                 if ended.status == "skipped":
                     continue  # behind a condition that is compared below
-                if step.has_process and not decision.only_mode or step.kind == "fail" or ended.status not in ("succeeded", "cached", "reused"):
+                if (
+                    (step.has_process and not decision.only_mode)
+                    or step.kind == "fail"
+                    or ended.status not in ("succeeded", "cached", "reused")
+                ):
                     return False
                 try:
                     evaluated = evaluate(step, plan.pipeline, plan.params, before, plan.world, NO_RUN)

@@ -22,7 +22,11 @@ from .pipeline import Pipeline, ProjectPath
 from .values import Artifact, digest_of
 
 _LEFT_OUT = {"__pycache__", ".git", ".runner"}
-_SETTINGS: dict[str, dict[str, type]] = {"runner": {"store": str, "workers": int}, "store": {"verify": str}, "logs": {"max_bytes": int}}
+_SETTINGS: dict[str, dict[str, type]] = {
+    "runner": {"store": str, "workers": int},
+    "store": {"verify": str},
+    "logs": {"max_bytes": int},
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class Project:
         if any(real == root or real.startswith(root.rstrip("/") + "/") for root in self.input_roots):
             return os.path.normpath(path)
         granted = f"granted are: {', '.join(self.input_roots)}" if self.input_roots else "none is granted here"
-        raise ValueError(f"{path} is absolute and below no input root ({granted}); set RUNNER_INPUT_ROOTS on this machine, or give a relative path")
+        raise ValueError(
+            f"{path} is absolute and below no input root ({granted}); set RUNNER_INPUT_ROOTS on this machine, or give a relative path"
+        )
 
     def _confine(self, location: str, shown: str) -> None:
         """Refuse a path that a symlink leads out of the project."""
@@ -93,7 +99,9 @@ class Project:
         real = f"{self._folders[folder]}/{name}"
         if os.path.islink(real):
             real = os.path.realpath(real)
-        if not (real == self.root or real.startswith(self.root.rstrip("/") + "/")) and not any(real.startswith(r.rstrip("/") + "/") for r in self.input_roots):
+        if not (real == self.root or real.startswith(self.root.rstrip("/") + "/")) and not any(
+            real.startswith(r.rstrip("/") + "/") for r in self.input_roots
+        ):
             raise ValueError(f"{shown} is a symlink that leads out of the project root")
 
     def kind(self, location: str) -> str | None:
@@ -114,7 +122,11 @@ class Project:
         if self.kind(location) == "dir":
             return sorted(self._files_below(location))
         found: set[str] = set()
-        for path in glob.iglob(self.path(location) if not glob.has_magic(self.root) else f"{glob.escape(self.root)}/{location}", recursive=True, include_hidden=True):
+        for path in glob.iglob(
+            self.path(location) if not glob.has_magic(self.root) else f"{glob.escape(self.root)}/{location}",
+            recursive=True,
+            include_hidden=True,
+        ):
             place = os.path.relpath(path, self.root)
             if _LEFT_OUT & set(PurePosixPath(place).parts):
                 continue
@@ -133,9 +145,15 @@ class Project:
 
     # what planning knows of files
 
-    def world(self, pipeline: Pipeline, params: dict[str, Any], digest: Callable[[str], str], read: Callable[[str], bytes]) -> World:
+    def world(
+        self, pipeline: Pipeline, params: dict[str, Any], digest: Callable[[str], str], read: Callable[[str], bytes]
+    ) -> World:
         """Return the digests of all files that steps of `pipeline` are given."""
-        wanted = {params[name] for name, param in pipeline.params.items() if param.type.name in ("file", "dir") and name in params}
+        wanted = {
+            params[name]
+            for name, param in pipeline.params.items()
+            if param.type.name in ("file", "dir") and name in params
+        }
         code: set[str] = set()
         for step in pipeline.steps.values():
             wanted |= {tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath)}
@@ -148,7 +166,13 @@ class Project:
                 files[location] = tree_digest(path, digest) if os.path.isdir(path) else digest(path)
             except OSError as error:
                 raise RunnerError(f"{location} cannot be read: {error.strerror}") from error
-        return World(files, {place: self._code(place, digest) for place in sorted(code)}, runtime_digest(), self._reader(read), marks)
+        return World(
+            files,
+            {place: self._code(place, digest) for place in sorted(code)},
+            runtime_digest(),
+            self._reader(read),
+            marks,
+        )
 
     def _code(self, location: str, digest: Callable[[str], str]) -> tuple[str, bool]:
         path = self.path(location)
@@ -190,26 +214,52 @@ class Project:
         except tomllib.TOMLDecodeError as error:
             found = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
             line, column = (int(found[1]), int(found[2])) if found else (0, 0)
-            raise Invalid([Diagnostic(path, line, column, "E100", f"TOML: {str(error).split(' (at')[0]}", source=_line(text, line))]) from None
+            raise Invalid(
+                [
+                    Diagnostic(
+                        path, line, column, "E100", f"TOML: {str(error).split(' (at')[0]}", source=_line(text, line)
+                    )
+                ]
+            ) from None
         mistakes = []
         for section, body in value.items():
             if section not in _SETTINGS or not isinstance(body, dict):
-                mistakes.append(_mistake(path, text, section, f"unknown section `{section}`", suggest(section, _SETTINGS, "sections")))
+                mistakes.append(
+                    _mistake(
+                        path, text, section, f"unknown section `{section}`", suggest(section, _SETTINGS, "sections")
+                    )
+                )
                 continue
             for key, found_value in body.items():
                 if key not in _SETTINGS[section]:
-                    mistakes.append(_mistake(path, text, key, f"unknown key `{key}` in [{section}]", suggest(key, _SETTINGS[section], "keys")))
+                    mistakes.append(
+                        _mistake(
+                            path,
+                            text,
+                            key,
+                            f"unknown key `{key}` in [{section}]",
+                            suggest(key, _SETTINGS[section], "keys"),
+                        )
+                    )
                 elif not isinstance(found_value, _SETTINGS[section][key]) or isinstance(found_value, bool):
-                    mistakes.append(_mistake(path, text, key, f"`{key}` must be of type {_SETTINGS[section][key].__name__}", "", "E108"))
+                    mistakes.append(
+                        _mistake(
+                            path, text, key, f"`{key}` must be of type {_SETTINGS[section][key].__name__}", "", "E108"
+                        )
+                    )
                 elif isinstance(found_value, int) and found_value < 1:
                     mistakes.append(_mistake(path, text, key, f"`{key}` must be at least 1", "", "E108"))
         verify = value.get("store", {}).get("verify", "always") if isinstance(value.get("store"), dict) else "always"
         if verify not in ("always", "changed"):
-            mistakes.append(_mistake(path, text, "verify", f"`verify` is {verify!r}, which is none of: always, changed", "", "E107"))
+            mistakes.append(
+                _mistake(path, text, "verify", f"`verify` is {verify!r}, which is none of: always, changed", "", "E107")
+            )
         if mistakes:
             raise Invalid(mistakes)
         runner = value.get("runner", {})
-        return Settings(runner.get("store", ""), runner.get("workers"), verify, value.get("logs", {}).get("max_bytes", 1 << 30))
+        return Settings(
+            runner.get("store", ""), runner.get("workers"), verify, value.get("logs", {}).get("max_bytes", 1 << 30)
+        )
 
 
 def _line(text: str, number: int) -> str:
@@ -229,7 +279,9 @@ def _input_roots() -> tuple[str, ...]:
     if "RUNNER_INPUT_ROOTS" in os.environ:
         roots = [r for r in os.environ["RUNNER_INPUT_ROOTS"].split(os.pathsep) if r]
     else:
-        path = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "runner", "config.toml")
+        path = os.path.join(
+            os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "runner", "config.toml"
+        )
         try:
             with open(path, "rb") as file:
                 value = tomllib.load(file)
@@ -261,7 +313,9 @@ def tree_digest(path: str, digest: Callable[[str], str]) -> str:
                 entries.append([prefix + name, "dir", "", 0])
             elif os.path.isfile(place):
                 found = os.stat(place)
-                entries.append([prefix + name, "exec" if found.st_mode & 0o100 else "file", digest(place), found.st_size])
+                entries.append(
+                    [prefix + name, "exec" if found.st_mode & 0o100 else "file", digest(place), found.st_size]
+                )
             else:
                 raise RunnerError(f"{place} is neither a file, a directory nor a symlink")
         folders[:] = [name for name in folders if not os.path.islink(f"{folder}/{name}")]
@@ -270,4 +324,10 @@ def tree_digest(path: str, digest: Callable[[str], str]) -> str:
 
 def runtime_digest() -> str:
     """Return what the interpreter and the machine stand for in fingerprints."""
-    return digest_of({"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "platform": sys.platform, "machine": os.uname().machine})
+    return digest_of(
+        {
+            "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+            "platform": sys.platform,
+            "machine": os.uname().machine,
+        }
+    )

@@ -95,7 +95,9 @@ class StepEnded(Event):
         return self.status in GOOD
 
     def before(self) -> Before:
-        return Before(self.status, {k: Produced.of_json(v) for k, v in self.outputs.items()}, self.taken, self.produced_by)
+        return Before(
+            self.status, {k: Produced.of_json(v) for k, v in self.outputs.items()}, self.taken, self.produced_by
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,9 @@ class RunEnded(Event):
     exit_code: int = 0
 
 
-EVENTS: dict[str, type[Event]] = {e.name: e for e in (RunStarted, StepStarted, AttemptFailed, StepEnded, RunStopping, RunEnded)}
+EVENTS: dict[str, type[Event]] = {
+    e.name: e for e in (RunStarted, StepStarted, AttemptFailed, StepEnded, RunStopping, RunEnded)
+}
 _DEFAULTS = {e: {f.name: f.default for f in fields(e)} for e in EVENTS.values()}
 
 

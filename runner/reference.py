@@ -36,7 +36,9 @@ class Reference:
     rejected: tuple[tuple[str, str], ...] = ()  # newer run, why not
 
 
-def choose(request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed) -> tuple[Selection, Reference | None]:
+def choose(
+    request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed
+) -> tuple[Selection, Reference | None]:
     """Return what is selected and the reference run; raises SelectorError or ReferenceRunError."""
     wanted = request.reference or ("latest" if _leaves_something(request) else "none")
     if wanted == "none":
@@ -56,10 +58,16 @@ def _leaves_something(request: RunRequest) -> bool:
     return request.select is not None or bool(request.exclude)
 
 
-def _select(request: RunRequest, pipeline: Pipeline, graph: Graph, record: RunRecord | None, changed: Changed) -> Selection:
+def _select(
+    request: RunRequest, pipeline: Pipeline, graph: Graph, record: RunRecord | None, changed: Changed
+) -> Selection:
     def need(record: RunRecord | None) -> RunRecord:
         if record is None:
-            raise SelectorError("E402", "this selector needs a reference run, and there is none", "run the pipeline once, or name the steps")
+            raise SelectorError(
+                "E402",
+                "this selector needs a reference run, and there is none",
+                "run the pipeline once, or name the steps",
+            )
         return record
 
     facts = Facts(
@@ -69,7 +77,9 @@ def _select(request: RunRequest, pipeline: Pipeline, graph: Graph, record: RunRe
     return select(request.select, request.exclude, request.islands, pipeline, graph, facts)
 
 
-def _named(id: str, request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed) -> tuple[Selection, Reference]:
+def _named(
+    id: str, request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed
+) -> tuple[Selection, Reference]:
     record = past.run(id)
     if record is None:
         raise ReferenceRunError(f"there is no run {id}", help="`runner runs` lists them")
@@ -83,7 +93,9 @@ def _named(id: str, request: RunRequest, pipeline: Pipeline, graph: Graph, past:
     return selection, Reference(record, "named in the request")
 
 
-def _latest(request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed) -> tuple[Selection, Reference | None]:
+def _latest(
+    request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed
+) -> tuple[Selection, Reference | None]:
     selectors = [*(request.select or ()), *request.exclude, *request.force]
     by_status = uses_reference(selectors, ("status",))
     fixed = None if uses_reference(selectors) else _select(request, pipeline, graph, None, changed)
@@ -106,23 +118,31 @@ def _latest(request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, c
     lacking = [name for name in fixed.frontier if name not in request.assume]
     if not lacking:
         return fixed, None
-    shown = "".join(f"\n  {id}: {why}" for id, why in rejected[:5]) + (f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else "")
+    shown = "".join(f"\n  {id}: {why}" for id, why in rejected[:5]) + (
+        f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else ""
+    )
     what = f"no finished run of `{pipeline.name}` has usable outputs of {', '.join(lacking)}"
     raise ReferenceRunError(
         what + shown,
-        help=_add(first_lacks) if first_lacks else f"run the pipeline first, or add {', '.join(graph.sorted(fixed.closure))} to `select`",
+        help=_add(first_lacks)
+        if first_lacks
+        else f"run the pipeline first, or add {', '.join(graph.sorted(fixed.closure))} to `select`",
     )
 
 
 def _praise(selection: Selection) -> str:
-    return f"latest with a usable {', '.join(selection.frontier[:6])}" if selection.frontier else "the latest finished run"
+    return (
+        f"latest with a usable {', '.join(selection.frontier[:6])}" if selection.frontier else "the latest finished run"
+    )
 
 
 def _add(lacks: Iterable[tuple[str, str]]) -> str:
     return f"add {', '.join(dict.fromkeys(name for name, _ in lacks))} to `select`, or name another run"
 
 
-def unusable(selection: Selection, request: RunRequest, pipeline: Pipeline, record: RunRecord) -> Iterator[tuple[str, str]]:
+def unusable(
+    selection: Selection, request: RunRequest, pipeline: Pipeline, record: RunRecord
+) -> Iterator[tuple[str, str]]:
     """Yield each frontier step that `record` cannot stand for, with the reason."""
     for name in selection.frontier:
         if name in request.assume:
@@ -131,12 +151,26 @@ def unusable(selection: Selection, request: RunRequest, pipeline: Pipeline, reco
         readers = [pipeline.steps[s] for s in selection.steps if name in pipeline.steps[s].before]
         if ended is None:
             status = record.statuses.get(name)
-            yield name, f"{name} never ran there" if status is None else f"{name} was not part of it" if status == "not_selected" else f"its {name} was {status.replace('_', ' ')}"
+            yield (
+                name,
+                f"{name} never ran there"
+                if status is None
+                else f"{name} was not part of it"
+                if status == "not_selected"
+                else f"its {name} was {status.replace('_', ' ')}",
+            )
         elif ended.status == "skipped":
-            if any(name in r.unguarded or name in r.needs or (r.branch and r.branch.condition == name) for r in readers if r.trigger == "all_succeeded"):
+            if any(
+                name in r.unguarded or name in r.needs or (r.branch and r.branch.condition == name)
+                for r in readers
+                if r.trigger == "all_succeeded"
+            ):
                 yield name, f"its {name} was skipped"
         elif ended.status not in GOOD:
-            yield name, f"its {name} {'failed' if ended.status == 'failed' else 'ended ' + ended.status.replace('_', ' ')}"
+            yield (
+                name,
+                f"its {name} {'failed' if ended.status == 'failed' else 'ended ' + ended.status.replace('_', ' ')}",
+            )
         elif step.kind == "condition" and ended.taken is None:
             yield name, f"its {name} was no condition"
         else:

@@ -64,7 +64,9 @@ class Schedule:
         for decision in self.plan.decisions.values():
             match decision:
                 case Reuse():
-                    self.end(decision.step, "skipped" if decision.past.status == "skipped" else "reused", decision.past.taken)
+                    self.end(
+                        decision.step, "skipped" if decision.past.status == "skipped" else "reused", decision.past.taken
+                    )
                     yield decision
                 case Cached():
                     self.end(decision.step, "cached", decision.past.taken)
@@ -132,7 +134,9 @@ class Schedule:
             return False
         if not self.running:
             return True  # what alone is too much for the totals runs alone
-        return self._cpu + need.cpu <= self.capacity.cpu + 1e-9 and (self.capacity.memory is None or self._memory + need.memory <= self.capacity.memory)
+        return self._cpu + need.cpu <= self.capacity.cpu + 1e-9 and (
+            self.capacity.memory is None or self._memory + need.memory <= self.capacity.memory
+        )
 
     def again(self, name: str, when: float) -> None:
         """Put a step back to be begun again at `when`."""
@@ -158,18 +162,32 @@ class Schedule:
     def remaining(self) -> Iterator[tuple[str, Closed]]:
         """Yield what never started, once all is over, with the reason."""
         for name in self.plan.graph.sorted(self._open):
-            bad = [b for b in sorted(self.plan.pipeline.steps[name].before) if self.ends.get(b) in ("failed", "upstream_failed")]
+            bad = [
+                b
+                for b in sorted(self.plan.pipeline.steps[name].before)
+                if self.ends.get(b) in ("failed", "upstream_failed")
+            ]
             if bad and self.plan.pipeline.steps[name].trigger != "all_done":
-                closed = Closed("upstream_failed", f"{bad[0]} {'failed' if self.ends[bad[0]] == 'failed' else 'ended upstream_failed'}", bad[0])
+                closed = Closed(
+                    "upstream_failed",
+                    f"{bad[0]} {'failed' if self.ends[bad[0]] == 'failed' else 'ended upstream_failed'}",
+                    bad[0],
+                )
             else:
                 closed = Closed("not_run", self.held, self.held.split(" ")[0] if self.held.endswith(" failed") else "")
             self.ends[name] = closed.status
             yield name, closed
 
 
-def next_wait(retry: Retry, cause: str, exit_code: int | None, attempt: int, elapsed: float, spin: float) -> float | None:
+def next_wait(
+    retry: Retry, cause: str, exit_code: int | None, attempt: int, elapsed: float, spin: float
+) -> float | None:
     """Return the seconds until the next attempt, or None. `spin` in [-1, 1] places it within the jitter."""
-    if attempt >= retry.max_attempts or not retry.errors & {cause, "any"} or cause in ("output", "expression", "environment"):
+    if (
+        attempt >= retry.max_attempts
+        or not retry.errors & {cause, "any"}
+        or cause in ("output", "expression", "environment")
+    ):
         return None
     if cause == "exit" and retry.exit_codes and exit_code not in retry.exit_codes:
         return None

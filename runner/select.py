@@ -59,7 +59,9 @@ def _frozen(steps: tuple[str, ...]) -> frozenset[str]:
 
 def uses_reference(selectors: Iterable[str], methods: Sequence[str] = ("status", "changed")) -> bool:
     """Whether a selector asks for facts of the reference run."""
-    return any(token.kind == "method" and token.text.split(":")[0] in methods for s in selectors for token in _safe_tokens(s))
+    return any(
+        token.kind == "method" and token.text.split(":")[0] in methods for s in selectors for token in _safe_tokens(s)
+    )
 
 
 def select(
@@ -86,7 +88,11 @@ def select(
     for index, text in enumerate(exclude):
         out = expand(text, pipeline, graph, facts, "exclude", index)
         if not out & chosen:
-            error = SelectorError("E402", f"`{text}` excludes nothing: none of it is selected", f"selected are: {_listed(graph.sorted(chosen))}")
+            error = SelectorError(
+                "E402",
+                f"`{text}` excludes nothing: none of it is selected",
+                f"selected are: {_listed(graph.sorted(chosen))}",
+            )
             error.field, error.index = "exclude", index
             raise error
         chosen -= out
@@ -97,7 +103,9 @@ def select(
     if len(pieces) > 1 and not islands and written is not None and not uses_reference(written):
         shown = "; ".join(_listed(piece) for piece in pieces[:4])
         raise SelectorError(
-            "E404", f"the selection falls into {len(pieces)} unconnected pieces: {shown}", "add `islands: allow` if that is meant, or run them one by one"
+            "E404",
+            f"the selection falls into {len(pieces)} unconnected pieces: {shown}",
+            "add `islands: allow` if that is meant, or run them one by one",
         )
     frontier = {p for name in chosen for p in graph.before[name]} - chosen
     return Selection(
@@ -168,7 +176,12 @@ def _tokens(text: str) -> Iterator[_Token]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if not found:
-            raise SelectorError("E401", f"unexpected character {text[at]!r} in a selector", "use names, *, ?, tag:x, +, .., and, or, not, parentheses", offset=at)
+            raise SelectorError(
+                "E401",
+                f"unexpected character {text[at]!r} in a selector",
+                "use names, *, ?, tag:x, +, .., and, or, not, parentheses",
+                offset=at,
+            )
         if found.lastgroup != "space":
             yield _Token(found.lastgroup or "", found.group(), at)
         at = found.end()
@@ -181,7 +194,9 @@ def _safe_tokens(text: str) -> list[_Token]:
         return []
 
 
-def expand(text: str, pipeline: Pipeline, graph: Graph, facts: Facts, field: str = "select", index: int = 0) -> set[str]:
+def expand(
+    text: str, pipeline: Pipeline, graph: Graph, facts: Facts, field: str = "select", index: int = 0
+) -> set[str]:
     """Return the steps that one selector means; raises SelectorError, with its place, if it means none."""
     try:
         parser = _Parser(text, pipeline, graph, facts)
@@ -234,7 +249,9 @@ class _Parser:
             self.next += 1
             joined.append((token.text, token.at))
             if len({word for word, _ in joined}) > 1:
-                raise SelectorError("E401", "`and` and `or` are mixed without parentheses", self._readings(start), offset=token.at)
+                raise SelectorError(
+                    "E401", "`and` and `or` are mixed without parentheses", self._readings(start), offset=token.at
+                )
             right = self.term()
             found = found & right if token.text == "and" else found | right
         self.depth -= 1
@@ -272,7 +289,10 @@ class _Parser:
         reached = self.graph.descendants(left) & right | left & right
         if not reached:
             raise SelectorError(
-                "E401", f"no path leads from {_listed(sorted(left))} to {_listed(sorted(right))}", "turn the range round, or name the steps", offset=at
+                "E401",
+                f"no path leads from {_listed(sorted(left))} to {_listed(sorted(right))}",
+                "turn the range round, or name the steps",
+                offset=at,
             )
         return left | right | (self.graph.descendants(left) & self.graph.ancestors(right))
 
@@ -328,7 +348,9 @@ class _Parser:
             pattern = re.compile("".join(glob.get(c) or re.escape(c) for c in name) + r"\Z")
             found = {n for n in steps if pattern.match(n)}
             if not found:
-                raise SelectorError("E402", f"no step matches `{name}`", f"there are: {_listed(list(steps))}", offset=token.at)
+                raise SelectorError(
+                    "E402", f"no step matches `{name}`", f"there are: {_listed(list(steps))}", offset=token.at
+                )
             return found
         help = nearest(name, steps) or f"there are: {_listed(list(steps))}"
         raise SelectorError("E402", f"no step `{name}`", help, offset=token.at)
@@ -337,7 +359,12 @@ class _Parser:
         method, _, value = token.text.partition(":")
         value = value.strip("\"'")
         if method not in METHODS:
-            raise SelectorError("E401", f"no method `{method}:`", nearest(method, METHODS) or f"there are: {', '.join(METHODS)}", offset=token.at)
+            raise SelectorError(
+                "E401",
+                f"no method `{method}:`",
+                nearest(method, METHODS) or f"there are: {', '.join(METHODS)}",
+                offset=token.at,
+            )
         if not value:
             raise SelectorError("E401", f"`{method}:` needs a value right after the colon", offset=token.at)
         steps = self.pipeline.steps
@@ -363,8 +390,10 @@ class _Parser:
                 if value in known:
                     found = self.facts.changed(value)
                     if not found:
-                        raise SelectorError("E402", f"nothing has changed ({value}) since the reference run", offset=token.at)
-        if method in ("status", "changed") and value not in known or not found:
+                        raise SelectorError(
+                            "E402", f"nothing has changed ({value}) since the reference run", offset=token.at
+                        )
+        if (method in ("status", "changed") and value not in known) or not found:
             help = nearest(value, known) or f"there are: {', '.join(list(known)[:12]) or 'none'}"
             raise SelectorError("E402", f"no step has {method} `{value}`", help, offset=token.at)
         return found

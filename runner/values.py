@@ -34,7 +34,7 @@ class Artifact(Marked):
     digest: str
     source: str
 
-    def __new__(cls, text: str, kind: str, name: str, digest: str, source: str) -> Artifact:  # type: ignore[override]
+    def __new__(cls, text: str, kind: str, name: str, digest: str, source: str) -> Artifact:
         self = str.__new__(cls, text)
         self.kind, self.name, self.digest, self.source = kind, name, digest, source
         self.mark = {"digest": digest, "name": name}

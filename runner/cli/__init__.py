@@ -45,7 +45,9 @@ class _Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         from ..errors import nearest
 
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -86,7 +88,12 @@ def run(args: list[str]) -> int:
         return 2
     except RunnerError as error:
         sys.stdout.flush()
-        print(str(error).encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(sys.stderr.encoding or "utf-8"), file=sys.stderr)
+        print(
+            str(error)
+            .encode(sys.stderr.encoding or "utf-8", "backslashreplace")
+            .decode(sys.stderr.encoding or "utf-8"),
+            file=sys.stderr,
+        )
         return error.exit_status
     except KeyboardInterrupt:
         return 130
@@ -95,5 +102,8 @@ def run(args: list[str]) -> int:
         return 0
     except Exception:
         traceback.print_exc()
-        print(f"\nThis is a bug of runner {__version__}, not of your files. Please report it with the lines above.", file=sys.stderr)
+        print(
+            f"\nThis is a bug of runner {__version__}, not of your files. Please report it with the lines above.",
+            file=sys.stderr,
+        )
         return 70

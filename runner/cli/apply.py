@@ -32,7 +32,9 @@ def overrides(params: tuple[str, ...]) -> dict[str, str]:
 
 @click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 130))
 @click.argument("file", type=click.Path())
-@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; with a pipeline file only.")
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; with a pipeline file only."
+)
 @click.option("--again", is_flag=True, help="Run even if an unchanged request has succeeded.")
 @workers_option()
 @output_option("text", "json")

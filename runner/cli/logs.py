@@ -43,7 +43,16 @@ def command(run: str, step: str | None, follow: bool, attempt: int | None, form:
         raise UsageError(f"run {id} has no step `{step}`", help=suggest(step, names, "steps"))
     wanted = [step] if step else names
     if form == "json":
-        click.echo(json.dump([{"step": n, "attempt": a, "path": path} for n in wanted for a, path in _files(opened, id, n) if attempt in (None, a)]))
+        click.echo(
+            json.dump(
+                [
+                    {"step": n, "attempt": a, "path": path}
+                    for n in wanted
+                    for a, path in _files(opened, id, n)
+                    if attempt in (None, a)
+                ]
+            )
+        )
         return 0
     if follow and not record.finished:
         _follow(opened, id, wanted)
@@ -84,7 +93,11 @@ def _copy(path: str, offset: int) -> int:
             offset += len(content)
             if terminal:
                 text = content.decode("utf-8", "replace")
-                sys.stdout.write("".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" if c != "\r" else "" for c in text))
+                sys.stdout.write(
+                    "".join(
+                        c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" if c != "\r" else "" for c in text
+                    )
+                )
             else:
                 sys.stdout.buffer.write(content)
     sys.stdout.flush()

@@ -14,15 +14,30 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-store_option: Decorator = click.option("--store", metavar="DIR", help="The store; default RUNNER_STORE, runner.toml, or .runner of the project root.")
+store_option: Decorator = click.option(
+    "--store", metavar="DIR", help="The store; default RUNNER_STORE, runner.toml, or .runner of the project root."
+)
 
 
 def output_option(*forms: str) -> Decorator:
-    return click.option("-o", "--output", "form", type=click.Choice(forms), default="text", show_default=True, help="The form of what is printed.")
+    return click.option(
+        "-o",
+        "--output",
+        "form",
+        type=click.Choice(forms),
+        default="text",
+        show_default=True,
+        help="The form of what is printed.",
+    )
 
 
 def workers_option() -> Decorator:
-    return click.option("--workers", type=click.IntRange(1, 1024), metavar="N", help="Steps that run at once; default RUNNER_WORKERS, the request, or the number of processors.")
+    return click.option(
+        "--workers",
+        type=click.IntRange(1, 1024),
+        metavar="N",
+        help="Steps that run at once; default RUNNER_WORKERS, the request, or the number of processors.",
+    )
 
 
 def epilog(*codes: int) -> str:

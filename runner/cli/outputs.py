@@ -35,7 +35,9 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
         known = [n for n, e in record.steps.items() if e.outputs]
         raise UsageError(f"step `{step}` left no outputs in run {id}", help=suggest(step, known, "steps with outputs"))
     ended = record.steps[step]
-    if damage := opened.damaged([(o["digest"], o["type"]) for o in ended.outputs.values() if o.get("digest")], whole=True):
+    if damage := opened.damaged(
+        [(o["digest"], o["type"]) for o in ended.outputs.values() if o.get("digest")], whole=True
+    ):
         raise StoreDamaged("; ".join(f"{d.digest} {d.what}" for d in damage), help=f"select {step} to make it again")
     paths = {n: opened.object(o["digest"], o["type"]) for n, o in ended.outputs.items() if o.get("digest")}
     if directory:
@@ -51,9 +53,19 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
             else:
                 shutil.copyfile(paths[name], target)
     if form == "json":
-        click.echo(json.dump({n: {**o, **({"path": paths[n]} if n in paths else {})} for n, o in ended.outputs.items()}))
+        click.echo(
+            json.dump({n: {**o, **({"path": paths[n]} if n in paths else {})} for n, o in ended.outputs.items()})
+        )
         return 0
-    rows = [[n, o["type"], f"{o['size']} bytes, {o['digest']}" if o.get("digest") else f"= {o.get('value')}", f"produced by {o['run']}"] for n, o in ended.outputs.items()]
+    rows = [
+        [
+            n,
+            o["type"],
+            f"{o['size']} bytes, {o['digest']}" if o.get("digest") else f"= {o.get('value')}",
+            f"produced by {o['run']}",
+        ]
+        for n, o in ended.outputs.items()
+    ]
     click.echo("\n".join(text.table(rows)) if rows else f"step `{step}` declares no outputs")
     if directory:
         click.echo(f"{len(paths)} copied to {directory}")

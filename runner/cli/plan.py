@@ -9,7 +9,9 @@ from .options import epilog, notices, output_option, store_option
 
 @click.command(epilog=epilog(0, 2, 3, 5, 6) + " With --detailed-exitcode: 10 if something would run.")
 @click.argument("file", type=click.Path())
-@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; with a pipeline file only.")
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; with a pipeline file only."
+)
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 10 if something would run.")
 @output_option("text", "json", "markdown")
 @store_option

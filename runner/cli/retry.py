@@ -9,7 +9,9 @@ from .options import complete_runs, epilog, output_option, store_option, the_sto
 
 @click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 130))
 @click.argument("run", shell_complete=complete_runs)
-@click.option("--print", "show", is_flag=True, help="Print the request as YAML, to edit and keep, instead of running it.")
+@click.option(
+    "--print", "show", is_flag=True, help="Print the request as YAML, to edit and keep, instead of running it."
+)
 @workers_option()
 @output_option("text", "json")
 @store_option

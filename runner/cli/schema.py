@@ -12,7 +12,13 @@ from .options import epilog
 
 @click.command(epilog=epilog(0, 2))
 @click.argument("kind", required=False, type=click.Choice(["pipeline", "run"]))
-@click.option("--write", "directory", metavar="DIR", type=click.Path(file_okay=False), help="Write the files into DIR instead of printing.")
+@click.option(
+    "--write",
+    "directory",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Write the files into DIR instead of printing.",
+)
 def command(kind: str | None, directory: str | None) -> int:
     """Print a JSON Schema, or write them all where an editor finds them.
 

@@ -26,7 +26,11 @@ def command(run: str, params: bool, form: str, store: str | None) -> int:
     assert record is not None  # `resolve` found it
     if params:
         values = record.started.params
-        click.echo(json.dump(dict(values)) if form == "json" else "\n".join(text.table([[n, f"= {v}", record.started.sources.get(n, "")] for n, v in values.items()])))
+        click.echo(
+            json.dump(dict(values))
+            if form == "json"
+            else "\n".join(text.table([[n, f"= {v}", record.started.sources.get(n, "")] for n, v in values.items()]))
+        )
     else:
         click.echo(json.dump(json.record_value(record)) if form == "json" else text.show_text(record))
     return 0

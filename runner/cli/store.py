@@ -34,7 +34,13 @@ def verify(form: str, store: str | None) -> int:
     else:
         for damage in found:
             click.echo(f"damaged: {damage.what}")
-        click.echo(f"{len(found)} damaged" if found else f"the store {opened.path} is whole" if opened.exists else f"there is no store at {opened.path}")
+        click.echo(
+            f"{len(found)} damaged"
+            if found
+            else f"the store {opened.path} is whole"
+            if opened.exists
+            else f"there is no store at {opened.path}"
+        )
     return 5 if found else 0
 
 

@@ -57,8 +57,10 @@ class LocalExecutor:
         found.send(json.dumps(vars(call)).encode("utf-8", "surrogateescape") + b"\n")
 
     def _start(self) -> _Worker:
-        command = [sys.executable, "-I", "-S", _WORKER]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0)
+        command = [sys.executable, "-I", "-S", "-X", "utf8", _WORKER]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0
+        )
         started = _Worker(process)
         self.workers[process.pid] = started
         self.selector.register(started.output, selectors.EVENT_READ, started)

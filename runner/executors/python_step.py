@@ -4,13 +4,16 @@ A stand-alone program of the standard library. With a task file it does that tas
 parent, which forks a child for each task that comes in on its socket. The parent never imports project code.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import socket
 import sys
+from typing import Any, NoReturn
 
 
-def perform(task_path):
+def perform(task_path: str) -> NoReturn:
     """Do the task; never returns."""
     import atexit
     import importlib
@@ -18,7 +21,10 @@ def perform(task_path):
     import threading
     import traceback
 
-    def value(tree):
+    shut_down: Any = threading.__dict__["_shutdown"]  # what the interpreter itself calls at its end
+    run_exit_functions: Any = atexit.__dict__["_run_exitfuncs"]
+
+    def value(tree: list[Any]) -> Any:
         kind, content = tree
         if kind == "path":
             return pathlib.Path(content)
@@ -34,7 +40,7 @@ def perform(task_path):
             task = json.load(file)
         sys.path.insert(0, os.getcwd())
         module, _, name = task["function"].partition(":")
-        function = importlib.import_module(module)
+        function: Any = importlib.import_module(module)
         for part in name.split("."):
             function = getattr(function, part)
         returned = function(**{key: value(tree) for key, tree in task["args"].items()})
@@ -45,14 +51,14 @@ def perform(task_path):
         if isinstance(error.code, str):
             print(error.code, file=sys.stderr)
     except BaseException:
-        kind, error, place = sys.exc_info()
+        kind, raised, place = sys.exc_info()
         while place is not None and place.tb_frame.f_code.co_filename in (__file__, importlib.__file__):
             place = place.tb_next  # the first lines would be about this file, not the step's
-        traceback.print_exception(kind, error, place)
+        traceback.print_exception(kind, raised, place)
         code = 1
     try:
-        threading._shutdown()
-        atexit._run_exitfuncs()
+        shut_down()
+        run_exit_functions()
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:
@@ -60,13 +66,15 @@ def perform(task_path):
     os._exit(code & 0xFF)
 
 
-def keep(task, returned):
+def keep(task: dict[str, Any], returned: Any) -> None:
     from collections.abc import Mapping
 
     if not isinstance(returned, Mapping):
-        raise TypeError(f"{task['function']} returned {type(returned).__name__}; a mapping of value outputs or None is expected")
+        raise TypeError(
+            f"{task['function']} returned {type(returned).__name__}; a mapping of value outputs or None is expected"
+        )
 
-    def convert(value):
+    def convert(value: Any) -> Any:
         if hasattr(value, "item"):
             return value.item()  # a numpy scalar
         if hasattr(value, "__fspath__"):
@@ -77,7 +85,7 @@ def keep(task, returned):
         json.dump(dict(returned), file, default=convert)
 
 
-def serve():
+def serve() -> None:
     """Fork a child for each task; tell its pid, and how it ended."""
     import atexit  # what every child needs is imported once
     import importlib
@@ -105,7 +113,7 @@ def serve():
         server.sendall(b"%d\n" % status)
 
 
-def become(task_path, log, server):
+def become(task_path: str, log: int, server: socket.socket) -> NoReturn:
     """Turn the forked child into the step's process."""
     os.setsid()
     server.close()

@@ -6,6 +6,8 @@ input means that the engine is gone, so it kills everything and leaves. The fiel
 `executors.Call`.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import hashlib
@@ -18,7 +20,10 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Set
+from typing import Any
 
+Json = dict[str, Any]
 CHUNK = 1 << 16
 TAIL = 4096  # bytes of output that a failure report may quote
 VALUES_LIMIT = 16 << 20
@@ -27,15 +32,15 @@ VALUES_LIMIT = 16 << 20
 class Failed(Exception):
     """The attempt failed for a cause that is told to the engine."""
 
-    def __init__(self, cause, message):
+    def __init__(self, cause: str, message: str, digest: str = "") -> None:
         super().__init__(message)
-        self.cause, self.message = cause, message
+        self.cause, self.message, self.digest = cause, message, digest
 
 
 # --- staging ----------------------------------------------------------------------------------------------------
 
 
-def signature(path):
+def signature(path: str) -> Any:
     """Return what changes when the bytes at `path` do: of a directory, of all that is in it."""
     found = os.stat(path)
     mark = [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
@@ -52,7 +57,7 @@ def signature(path):
     return hashlib.sha256(json.dumps(marks).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def stage(call):
+def stage(call: Json) -> dict[str, tuple[Any, str]]:
     """Make the attempt's directory with only what the step declares; return the signatures of its inputs."""
     root = call["root"]
     os.makedirs(root)
@@ -61,7 +66,7 @@ def stage(call):
     os.makedirs(work)
     made = {work}
 
-    def folder_of(path):
+    def folder_of(path: str) -> None:
         folder = os.path.dirname(path)
         if folder not in made:
             os.makedirs(folder, exist_ok=True)
@@ -70,7 +75,7 @@ def stage(call):
     for path, text in call["files"].items():
         with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-    marks = {}
+    marks: dict[str, tuple[Any, str]] = {}
     for target, source, digest, mark in call["links"]:
         folder_of(target)
         try:
@@ -92,7 +97,7 @@ def stage(call):
     return marks
 
 
-def copy(source, target, digest):
+def copy(source: str, target: str, digest: str) -> None:
     """Copy a file that must still be what the plan saw."""
     try:
         with open(source, "rb") as file:
@@ -106,7 +111,7 @@ def copy(source, target, digest):
         file.write(content)
 
 
-def unpack(target, manifest, objects):
+def unpack(target: str, manifest: str, objects: str) -> None:
     """Lay out a stored directory as a copy of its own, so that no step can reach the store through it."""
     with open(manifest, encoding="utf-8", errors="surrogateescape") as file:
         entries = json.load(file)["entries"]
@@ -121,8 +126,11 @@ def unpack(target, manifest, objects):
             _copy_object(object_path(objects, content), place, kind == "exec")
 
 
-def _copy_object(source, target, executable):
-    with open(source, "rb") as old, open(target, "wb", opener=lambda p, flags: os.open(p, flags, 0o555 if executable else 0o444)) as new:
+def _copy_object(source: str, target: str, executable: bool) -> None:
+    with (
+        open(source, "rb") as old,
+        open(target, "wb", opener=lambda p, flags: os.open(p, flags, 0o555 if executable else 0o444)) as new,
+    ):
         left = os.fstat(old.fileno()).st_size
         while left > 0:
             try:
@@ -139,12 +147,12 @@ def _copy_object(source, target, executable):
 # --- collecting -------------------------------------------------------------------------------------------------
 
 
-def object_path(objects, digest):
+def object_path(objects: str, digest: str) -> str:
     digest = digest[7:]
     return f"{objects}/sha256/{digest[:2]}/{digest}"
 
 
-def keep(path, objects):
+def keep(path: str, objects: str) -> tuple[str, int]:
     """Hash a file and move it into the store; return its digest and size."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     with open(fd, "rb") as file:
@@ -172,12 +180,13 @@ def keep(path, objects):
     return digest, before.st_size
 
 
-def keep_tree(path, objects, trees):
+def keep_tree(path: str, objects: str, trees: str) -> tuple[str, int]:
     """Move a directory's files into the store; return the digest of its manifest and the size of its files."""
-    entries, total = [], 0
+    entries: list[list[Any]] = []
+    total = 0
     top = os.path.realpath(path)
 
-    def walk(folder, prefix):
+    def walk(folder: str, prefix: str) -> None:
         nonlocal total
         with os.scandir(folder) as found:
             items = sorted(found, key=lambda item: item.name)
@@ -212,13 +221,15 @@ def keep_tree(path, objects, trees):
     return digest, total
 
 
-def manifest_text(entries):
+def manifest_text(entries: list[list[Any]]) -> bytes:
     """Return the canonical bytes of a directory's entries: path, kind (file exec dir link), content, size."""
     body = {"format": 1, "entries": sorted(entries)}
-    return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode("utf-8", "surrogateescape")
+    return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode(
+        "utf-8", "surrogateescape"
+    )
 
 
-def collect(call):
+def collect(call: Json) -> dict[str, Json]:
     """Check all declared outputs, then move them into the store."""
     found, problems = [], []
     for output in call["outputs"]:
@@ -231,9 +242,21 @@ def collect(call):
             continue
         want = stat.S_ISREG if output["type"] == "file" else stat.S_ISDIR
         if not want(mode):
-            is_what = "a directory" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "a symlink" if stat.S_ISLNK(mode) else "something else"
-            problems.append(f"E220 output `{output['name']}`: {output['shown']} is {is_what}; a {output['type']} is declared")
-        elif os.path.realpath(path) != os.path.join(os.path.realpath(call["work"]), os.path.relpath(path, call["work"])):
+            is_what = (
+                "a directory"
+                if stat.S_ISDIR(mode)
+                else "a file"
+                if stat.S_ISREG(mode)
+                else "a symlink"
+                if stat.S_ISLNK(mode)
+                else "something else"
+            )
+            problems.append(
+                f"E220 output `{output['name']}`: {output['shown']} is {is_what}; a {output['type']} is declared"
+            )
+        elif os.path.realpath(path) != os.path.join(
+            os.path.realpath(call["work"]), os.path.relpath(path, call["work"])
+        ):
             problems.append(f"E220 output `{output['name']}`: {output['shown']} lies behind a symlink")
         else:
             found.append((output, path))
@@ -249,7 +272,7 @@ def collect(call):
     return kept
 
 
-def written_values(call):
+def written_values(call: Json) -> str | None:
     try:
         fd = os.open(call["values"], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -266,15 +289,15 @@ def written_values(call):
 # --- processes --------------------------------------------------------------------------------------------------
 
 
-def become_subreaper():
+def become_subreaper() -> None:
     """Let orphans of a step become children of this process (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 
 
-def children(of=None):
+def children(of: int | None = None) -> list[int]:
     """Return the processes whose parent is this one."""
-    found = []
+    found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{of or 'self'}/task"):
             with open(f"/proc/{of or 'self'}/task/{thread}/children") as file:
@@ -284,7 +307,7 @@ def children(of=None):
     return found
 
 
-def descendants():
+def descendants() -> list[int]:
     found, todo = [], children()
     while todo:
         pid = todo.pop()
@@ -296,14 +319,15 @@ def descendants():
 class Log:
     """A log file that is made with its first byte; past its limit the middle is cut."""
 
-    def __init__(self, path, limit):
+    def __init__(self, path: str, limit: int) -> None:
         self.path, self.limit = path, limit
-        self.size, self.cut, self.last, self.file = 0, 0, b"", None
+        self.size, self.cut, self.last = 0, 0, b""
+        self.file: Any = None
 
-    def write(self, content):
+    def write(self, content: bytes) -> None:
         if self.file is None:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            self.file = open(self.path, "ab", buffering=0)
+            self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
         room = max(0, self.limit // 2 - self.size)
         if room:
             self.file.write(content[:room])
@@ -316,7 +340,7 @@ class Log:
                 self.cut += len(self.last) - half
                 self.last = self.last[-half:]
 
-    def close(self):
+    def close(self) -> bytes:
         """Write the end of a log that was cut; return its last bytes."""
         if self.file is None:
             return b""
@@ -337,12 +361,13 @@ class Log:
 class Control:
     """The engine's pipe: calls that wait, and the wish to stop."""
 
-    def __init__(self, fd):
+    def __init__(self, fd: int) -> None:
         self.fd = fd
         self.buffer = b""
-        self.calls, self.stop, self.kill, self.gone = [], False, False, False
+        self.calls: list[Json] = []
+        self.stop, self.kill, self.gone = False, False, False
 
-    def read(self):
+    def read(self) -> None:
         content = os.read(self.fd, CHUNK)
         if not content:
             self.gone = self.kill = True
@@ -356,7 +381,7 @@ class Control:
             else:
                 self.calls.append(message)
 
-    def next(self):
+    def next(self) -> Json | None:
         while not self.calls and not self.gone:
             self.read()
         self.stop = self.kill = False
@@ -366,16 +391,22 @@ class Control:
 class Warm:
     """The parent of python steps: forks a child for each, so that the interpreter need not start again."""
 
-    def __init__(self):
-        self.process = None
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.socket = socket.socket()
 
-    def start(self, call, log):
+    def start(self, call: Json, log: int) -> tuple[int, socket.socket]:
         """Fork the step's child; return its pid and the socket that tells how it ends."""
         if self.process is None or self.process.poll() is not None:
             ours, theirs = socket.socketpair()
             env = {k: v for k, v in call["env"].items() if k in ("PATH", "HOME", "LANG", "TZ") or k.startswith("LC_")}
             self.process = subprocess.Popen(
-                [*call["interpreter"], "--serve"], stdin=theirs, stdout=subprocess.DEVNULL, env=env, start_new_session=True, cwd="/"
+                [*call["interpreter"], "--serve"],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                env=env,
+                start_new_session=True,
+                cwd="/",
             )
             theirs.close()
             self.socket = ours
@@ -388,7 +419,7 @@ class Warm:
             answer += content
         return int(answer), self.socket
 
-    def ended(self):
+    def ended(self) -> int:
         """Return the wait status of the child."""
         answer = b""
         while not answer.endswith(b"\n"):
@@ -400,16 +431,16 @@ class Warm:
         return int(answer)
 
     @property
-    def pids(self):
+    def pids(self) -> set[int]:
         return {self.process.pid} if self.process else set()
 
 
-def send(pid, number):
+def send(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
-def reap(spare):
+def reap(spare: Set[int]) -> list[int]:
     """Collect ended children but those of `spare`; return the pids that are still there."""
     left = [pid for pid in descendants() if pid not in spare]
     alive = []
@@ -423,7 +454,7 @@ def reap(spare):
     return alive
 
 
-def run(call, control, warm, spare):
+def run(call: Json, control: Control | None, warm: Warm | None, spare: Set[int]) -> Json:
     """Run the attempt's process to its end, and to the end of all that it left; return what happened."""
     read_end, write_end = os.pipe()
     log = Log(call["log"], call["log_limit"])
@@ -431,12 +462,12 @@ def run(call, control, warm, spare):
     main = None
     wait_on = None
     try:
-        if call["warm"]:
+        if warm is not None and call["warm"]:
             pid, wait_on = warm.start(call, write_end)
         else:
             main = subprocess.Popen(
                 call["argv"], cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=write_end, stderr=write_end,
-                start_new_session=True, errors="surrogateescape",
+                start_new_session=True,
             )  # fmt: skip
             pid = main.pid
     except OSError as error:
@@ -459,7 +490,18 @@ def run(call, control, warm, spare):
         os.close(read_end)
 
 
-def _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, started):
+def _supervise(
+    call: Json,
+    control: Control | None,
+    warm: Warm | None,
+    spare: Set[int],
+    log: Log,
+    read_end: int,
+    main: subprocess.Popen[bytes] | None,
+    pid: int,
+    wait_on: socket.socket | None,
+    started: float,
+) -> Json:
     poll = select.poll()
     poll.register(read_end, select.POLLIN)
     ended_fd = wait_on.fileno() if wait_on else os.pidfd_open(pid)
@@ -467,7 +509,10 @@ def _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, st
     if control is not None:
         poll.register(control.fd, select.POLLIN)
     deadline = started + call["timeout"] if call["timeout"] else None
-    status, why, asked, killed_at, leftover = None, "", None, None, False
+    status: int | None = None
+    asked: float | None = None
+    killed_at: float | None = None
+    why, leftover = "", False
     empty = 0
     drained = False
     while True:
@@ -480,7 +525,11 @@ def _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, st
             asked = now
             send(pid, signal.SIGTERM)
         force = control is not None and control.kill
-        if asked is not None and (force or now >= asked + call["grace"]) and (killed_at is None or now >= killed_at + 0.02):
+        if (
+            asked is not None
+            and (force or now >= asked + call["grace"])
+            and (killed_at is None or now >= killed_at + 0.02)
+        ):
             killed_at = now
             for other in [p for p in descendants() if p not in spare]:
                 send(other, signal.SIGKILL)
@@ -502,7 +551,11 @@ def _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, st
                 continue
         timeout = 0.02 if status is not None or killed_at is not None else None
         if timeout is None:
-            until = [t for t in (deadline if not why else None, asked + call["grace"] if asked is not None else None) if t is not None]
+            until = [
+                t
+                for t in (deadline if not why else None, asked + call["grace"] if asked is not None else None)
+                if t is not None
+            ]
             timeout = max(0.0, min(until) - now) + 0.001 if until else None
         for fd, _ in poll.poll(None if timeout is None else timeout * 1000):
             if fd == read_end:
@@ -518,7 +571,7 @@ def _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, st
                     os.close(ended_fd)
                     main.wait()
                     status = -main.returncode if main.returncode < 0 else main.returncode << 8
-                else:
+                elif warm is not None:
                     status = warm.ended()
             elif control is not None and fd == control.fd:
                 control.read()
@@ -530,6 +583,7 @@ def _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, st
             break
         log.write(content)
     tail = log.close()
+    assert status is not None  # the loop above ends with it
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return {
         "why": why, "seconds": time.monotonic() - started, "leftover": leftover, "tail": tail.decode("utf-8", "replace"),
@@ -538,7 +592,7 @@ def _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, st
     }  # fmt: skip
 
 
-def judge(call, ended):
+def judge(call: Json, ended: Json) -> None:
     """Raise Failed for a process that did not end well."""
     if ended["why"] == "stopped":
         raise Failed("stopped", "stopped")
@@ -550,7 +604,7 @@ def judge(call, ended):
         raise Failed("exit", f"it exited with {ended['exit_code']}")
 
 
-def check_inputs(marks):
+def check_inputs(marks: dict[str, tuple[Any, str]]) -> None:
     """Raise Failed if an input is no longer what it was when the attempt began."""
     for source, (mark, digest) in marks.items():
         try:
@@ -558,41 +612,58 @@ def check_inputs(marks):
         except OSError:
             same = False
         if not same:
-            failed = Failed("environment", f"its input {source} changed while it ran")
-            failed.digest = digest
-            raise failed
+            raise Failed("environment", f"its input {source} changed while it ran", digest)
 
 
-def attempt(call, control=None, warm=None, spare=frozenset()):
+def attempt(
+    call: Json, control: Control | None = None, warm: Warm | None = None, spare: Set[int] = frozenset()
+) -> Json:
     """Do one attempt; return its outcome as JSON."""
-    outcome = {"step": call["step"], "attempt": call["attempt"], "cause": "", "message": "", "outputs": {}, "values": None}
+    outcome = {
+        "step": call["step"],
+        "attempt": call["attempt"],
+        "cause": "",
+        "message": "",
+        "outputs": {},
+        "values": None,
+    }
     try:
         marks = stage(call)
         if control is not None and control.stop:
             raise Failed("stopped", "stopped")
         ended = run(call, control, warm, spare)
-        outcome.update(seconds=ended["seconds"], exit_code=ended["exit_code"], signal=ended["signal"], tail=ended["tail"], leftover=ended["leftover"])
+        outcome.update(
+            seconds=ended["seconds"],
+            exit_code=ended["exit_code"],
+            signal=ended["signal"],
+            tail=ended["tail"],
+            leftover=ended["leftover"],
+        )
         judge(call, ended)
         check_inputs(marks)
         outcome["outputs"] = collect(call)
         outcome["values"] = written_values(call)
     except Failed as error:
         outcome.update(cause=error.cause, message=error.message)
-        if getattr(error, "digest", ""):
+        if error.digest:
             outcome["damaged"] = error.digest
     except OSError as error:
-        outcome.update(cause="environment", message=f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", errno=error.errno)
+        outcome.update(
+            cause="environment",
+            message=f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+            errno=error.errno,
+        )
     except UnicodeError as error:
         outcome.update(cause="output", message=f"E220 a file name that is not UTF-8: {error}")
     remove(call["root"])
     return outcome
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Remove a tree, whatever its modes."""
     import shutil
 
-    def unlock(function, name, _):
+    def unlock(function: Any, name: str, _: Any) -> None:
         with contextlib.suppress(OSError):
             os.chmod(os.path.dirname(name), 0o700)
             if function is not os.unlink:
@@ -604,7 +675,7 @@ def remove(path):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def main():
+def main() -> None:
     become_subreaper()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     control, warm = Control(0), Warm()

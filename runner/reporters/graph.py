@@ -30,7 +30,9 @@ def graph_text(pipeline: Pipeline, graph: Graph) -> str:
         step = pipeline.steps[name]
         parts = []
         data = [p for p in graph.before[name] if p in step.reads]
-        order = [p for p in graph.before[name] if p not in step.reads and not (step.branch and p == step.branch.condition)]
+        order = [
+            p for p in graph.before[name] if p not in step.reads and not (step.branch and p == step.branch.condition)
+        ]
         if data:
             parts.append(f"reads {', '.join(data)}")
         if order:
@@ -64,4 +66,8 @@ def graph_dot(pipeline: Pipeline, graph: Graph) -> str:
 
 def graph_value(pipeline: Pipeline, graph: Graph) -> dict[str, Any]:
     steps = {n: {"kind": pipeline.steps[n].kind, "tags": sorted(pipeline.steps[n].tags)} for n in graph.order}
-    return {"pipeline": pipeline.name, "steps": steps, "edges": [{"from": a, "to": b, "why": why} for a, b, why in edges(pipeline, graph)]}
+    return {
+        "pipeline": pipeline.name,
+        "steps": steps,
+        "edges": [{"from": a, "to": b, "why": why} for a, b, why in edges(pipeline, graph)],
+    }

@@ -12,7 +12,10 @@ def plan_markdown(plan: Plan) -> str:
     """Return the plan as Markdown."""
     out = [MARKER, f"### {_escape(plan_text(plan).splitlines()[0])}", ""]
     for finding in plan.findings:
-        out += [f"- **{finding.code}** {_escape(finding.text)}", *(f"  - `{_code(remedy)}`" for remedy in finding.remedies)]
+        out += [
+            f"- **{finding.code}** {_escape(finding.text)}",
+            *(f"  - `{_code(remedy)}`" for remedy in finding.remedies),
+        ]
     if plan.findings:
         out.append("")
     out += ["| decision | step | why |", "|---|---|---|"]
@@ -22,7 +25,15 @@ def plan_markdown(plan: Plan) -> str:
 
 
 def _escape(text: str) -> str:
-    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"), ("@", "&#64;"), ("\n", " ")):
+    for old, new in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("|", "\\|"),
+        ("`", "\\`"),
+        ("@", "&#64;"),
+        ("\n", " "),
+    ):
         text = text.replace(old, new)
     return text
 

@@ -15,7 +15,14 @@ from ..plan import Plan
 from ..record import Event, RunEnded, StepEnded, StepStarted
 from .text import event_lines, seconds
 
-_STYLES = {"succeeded": "green", "reused": "cyan", "cached": "cyan", "skipped": "dim", "failed": "bold red", "stopped": "yellow"}
+_STYLES = {
+    "succeeded": "green",
+    "reused": "cyan",
+    "cached": "cyan",
+    "skipped": "dim",
+    "failed": "bold red",
+    "stopped": "yellow",
+}
 
 
 class LiveTable:
@@ -33,7 +40,9 @@ class LiveTable:
         self.live.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
         self.live.__exit__(kind, error, place)
 
     def __call__(self, event: Event) -> None:

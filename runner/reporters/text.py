@@ -55,7 +55,9 @@ def _decision_lines(plan: Plan) -> list[str]:
     counts: dict[str, int] = {}
     for name, decision in plan.decisions.items():
         counts[decision.name] = counts.get(decision.name, 0) + 1
-        plain_cut = isinstance(decision, Unneeded) or (isinstance(decision, Cut) and decision.reasons == ("not selected",))
+        plain_cut = isinstance(decision, Unneeded) or (
+            isinstance(decision, Cut) and decision.reasons == ("not selected",)
+        )
         if plain_cut or counts[decision.name] > FOLD:
             quiet.setdefault(decision.name, []).append(name)
             continue
@@ -113,9 +115,17 @@ def event_lines(event: Event) -> list[str]:
         case StepStarted(attempt=attempt):
             return [f"  {event.step}: started" + (f" (attempt {attempt})" if attempt > 1 else "")]
         case AttemptFailed():
-            return [_safe(f"  {event.step}: attempt {event.attempt} failed: {event.message}; the next one in {event.wait:g} s")]
+            return [
+                _safe(
+                    f"  {event.step}: attempt {event.attempt} failed: {event.message}; the next one in {event.wait:g} s"
+                )
+            ]
         case StepEnded():
-            return [_safe(f"  {event.step}: {step_end(event)}"), *(f"    | {line}" for line in tail_lines(event)), *(f"    note: {_safe(n)}" for n in event.notes)]
+            return [
+                _safe(f"  {event.step}: {step_end(event)}"),
+                *(f"    | {line}" for line in tail_lines(event)),
+                *(f"    note: {_safe(n)}" for n in event.notes),
+            ]
         case RunStopping():
             return [f"stopping ({event.reason}): running steps may end; again to kill them"]
         case RunEnded():
@@ -146,7 +156,10 @@ def tail_lines(event: StepEnded) -> list[str]:
 
 def run_end_lines(event: RunEnded) -> list[str]:
     lines = [f"run {event.status} in {seconds(event.seconds)}" + (f": {_safe(event.reason)}" if event.reason else "")]
-    lines += [f"  {name} = {_short(value if not isinstance(value, dict) else value.get('name', value))}" for name, value in event.outputs.items()]
+    lines += [
+        f"  {name} = {_short(value if not isinstance(value, dict) else value.get('name', value))}"
+        for name, value in event.outputs.items()
+    ]
     return lines
 
 
@@ -173,7 +186,9 @@ def table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Return rows as lines with aligned columns."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)] if rows else []
-    return ["  ".join([*(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows]
+    return [
+        "  ".join([*(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip() for row in rows
+    ]
 
 
 def runs_text(runs: Sequence[RunSummary]) -> str:
@@ -181,14 +196,20 @@ def runs_text(runs: Sequence[RunSummary]) -> str:
     for run in runs:
         took = seconds(run.seconds) if run.seconds is not None else ""
         name = run.title or run.request or run.path
-        rows.append([run.run, run.pipeline, run.status + (" (trial)" if run.trial else ""), local_time(run.started), took, name])
+        rows.append(
+            [run.run, run.pipeline, run.status + (" (trial)" if run.trial else ""), local_time(run.started), took, name]
+        )
     return "\n".join(table(rows))
 
 
 def show_text(record: RunRecord) -> str:
     """Return all that is known of a run."""
     started, ended = record.started, record.ended
-    out = [f"run        {record.id}   {record.status}" + (f", exit code {ended.exit_code}" if ended else "") + ("   (a trial)" if started.trial else "")]
+    out = [
+        f"run        {record.id}   {record.status}"
+        + (f", exit code {ended.exit_code}" if ended else "")
+        + ("   (a trial)" if started.trial else "")
+    ]
     out.append(f"pipeline   {started.pipeline}   ({started.path}, {short(started.definition)})")
     if path := started.request.get("path"):
         out.append(f"request    {path}" + (f"   ({started.title})" if started.title else ""))
@@ -208,7 +229,9 @@ def show_text(record: RunRecord) -> str:
             end = record.steps[name]
             rows.append([f"  {statuses[name]}", name, _origin(end)])
         else:
-            rows.append([f"  {statuses[name]}", name, started.decisions[name] if statuses[name] == "not_selected" else ""])
+            rows.append(
+                [f"  {statuses[name]}", name, started.decisions[name] if statuses[name] == "not_selected" else ""]
+            )
     out += table(rows)
     params = [[f"  {name}", f"= {value}", started.sources.get(name, "")] for name, value in started.params.items()]
     if params:
@@ -230,7 +253,9 @@ def _origin(end: StepEnded) -> str:
     if end.taken is not None:
         parts.append("true" if end.taken else "false")
     for name, output in end.outputs.items():
-        parts.append(f"{name} {short(output['digest'])}" if output.get("digest") else f"{name} = {_short(output.get('value'))}")
+        parts.append(
+            f"{name} {short(output['digest'])}" if output.get("digest") else f"{name} = {_short(output.get('value'))}"
+        )
     return ", ".join(parts)
 
 

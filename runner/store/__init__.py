@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..record import Event
 from ..reference import Past
@@ -78,6 +78,3 @@ class Store(Past, Protocol):
 
     def quarantine(self, digest: str) -> None:
         """Move damaged bytes out of the way."""
-
-
-

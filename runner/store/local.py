@@ -76,7 +76,10 @@ class LocalStore:
         if not text.isdigit():
             raise StoreDamaged(f"{self.path}/format is not a number: {text[:40]!r}")
         if int(text) > FORMAT:
-            raise EnvironmentFailure(f"the store {self.path} has format {text}; this runner knows {FORMAT}", help="use the runner that wrote it, or a newer one")
+            raise EnvironmentFailure(
+                f"the store {self.path} has format {text}; this runner knows {FORMAT}",
+                help="use the runner that wrote it, or a newer one",
+            )
 
     # the index
 
@@ -177,16 +180,21 @@ class LocalStore:
                 case RunStarted():
                     summary = _summary(event)
                     connection.execute(
-                        "UPDATE runs SET pipeline=?, request_digest=?, summary=? WHERE id=?", (event.pipeline, event.request_digest, json.dumps(summary), of)
+                        "UPDATE runs SET pipeline=?, request_digest=?, summary=? WHERE id=?",
+                        (event.pipeline, event.request_digest, json.dumps(summary), of),
                     )
-                case StepEnded(status="succeeded", fingerprint=fingerprint) if fingerprint and (event.outputs or event.taken is None):
+                case StepEnded(status="succeeded", fingerprint=fingerprint) if fingerprint and (
+                    event.outputs or event.taken is None
+                ):
                     connection.execute(
                         "INSERT INTO successes (fingerprint, run, step, detail) VALUES (?, ?, ?, ?)",
                         (fingerprint, run, event.step, canonical(to_json(event))),
                     )
                 case RunEnded():
                     end = json.dumps({"seconds": event.seconds, "exit_code": event.exit_code})
-                    connection.execute("UPDATE runs SET status=?, summary=json_patch(summary, ?) WHERE id=?", (event.status, end, of))
+                    connection.execute(
+                        "UPDATE runs SET status=?, summary=json_patch(summary, ?) WHERE id=?", (event.status, end, of)
+                    )
 
     # runs
 
@@ -210,10 +218,21 @@ class LocalStore:
 
     def resolve(self, text: str) -> str:
         pattern = text.replace("%", "").replace("_", "").lstrip(".…")
-        found = [row[0] for row in self.index.execute("SELECT id FROM runs WHERE id LIKE ? AND summary IS NOT NULL ORDER BY seq DESC", (f"%{pattern}",))]
+        found = [
+            row[0]
+            for row in self.index.execute(
+                "SELECT id FROM runs WHERE id LIKE ? AND summary IS NOT NULL ORDER BY seq DESC", (f"%{pattern}",)
+            )
+        ]
         if not pattern or not found:
-            newest = [row[0] for row in self.index.execute("SELECT id FROM runs WHERE summary IS NOT NULL ORDER BY seq DESC LIMIT 3")]
-            raise ReferenceRunError(f"there is no run {text}", help=f"the newest are: {', '.join(newest)}" if newest else "there are no runs yet")
+            newest = [
+                row[0]
+                for row in self.index.execute("SELECT id FROM runs WHERE summary IS NOT NULL ORDER BY seq DESC LIMIT 3")
+            ]
+            raise ReferenceRunError(
+                f"there is no run {text}",
+                help=f"the newest are: {', '.join(newest)}" if newest else "there are no runs yet",
+            )
         if len(found) > 1 and text not in found:
             raise ReferenceRunError(f"{text} may be any of the runs {', '.join(found[:5])}", help="give more of the id")
         return text if text in found else str(found[0])
@@ -239,10 +258,15 @@ class LocalStore:
             try:
                 value = json.loads(line)
                 if value.get("format", FORMAT) > FORMAT:
-                    raise EnvironmentFailure(f"the journal of run {id} has format {value['format']}; this runner knows {FORMAT}")
+                    raise EnvironmentFailure(
+                        f"the journal of run {id} has format {value['format']}; this runner knows {FORMAT}"
+                    )
                 yield of_json(value)
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise StoreDamaged(f"line {number} of the journal of run {id} is damaged", help=f"see {self.path}/runs/{id}/journal.jsonl") from None
+                raise StoreDamaged(
+                    f"line {number} of the journal of run {id} is damaged",
+                    help=f"see {self.path}/runs/{id}/journal.jsonl",
+                ) from None
 
     def _alive(self, id: str) -> bool:
         try:
@@ -258,26 +282,37 @@ class LocalStore:
         return False
 
     def finished(self, pipeline: str) -> Iterator[RunRecord]:
-        for (id,) in self.index.execute("SELECT id FROM runs WHERE pipeline=? ORDER BY seq DESC", (pipeline,)).fetchall():
+        for (id,) in self.index.execute(
+            "SELECT id FROM runs WHERE pipeline=? ORDER BY seq DESC", (pipeline,)
+        ).fetchall():
             record = self.run(id)
             if record is not None and record.finished:
                 yield record
 
     def same_request(self, digest: str) -> Iterator[RunRecord]:
         """Yield the finished runs of a request, newest first."""
-        for (id,) in self.index.execute("SELECT id FROM runs WHERE request_digest=? ORDER BY seq DESC LIMIT 5", (digest,)).fetchall():
+        for (id,) in self.index.execute(
+            "SELECT id FROM runs WHERE request_digest=? ORDER BY seq DESC LIMIT 5", (digest,)
+        ).fetchall():
             record = self.run(id)
             if record is not None and record.finished:
                 yield record
 
     def success(self, fingerprint: str) -> StepEnded | None:
-        row = self.index.execute("SELECT detail FROM successes WHERE fingerprint=? ORDER BY seq DESC LIMIT 1", (fingerprint,)).fetchone()
+        row = self.index.execute(
+            "SELECT detail FROM successes WHERE fingerprint=? ORDER BY seq DESC LIMIT 1", (fingerprint,)
+        ).fetchone()
         found = of_json(json.loads(row[0])) if row else None
         return found if isinstance(found, StepEnded) else None
 
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
-        where, values = ("WHERE pipeline=? AND summary IS NOT NULL", [pipeline]) if pipeline else ("WHERE summary IS NOT NULL", [])
-        rows = self.index.execute(f"SELECT id, status, summary FROM runs {where} ORDER BY seq DESC LIMIT ?", (*values, -1 if limit is None else limit))
+        where, values = (
+            ("WHERE pipeline=? AND summary IS NOT NULL", [pipeline]) if pipeline else ("WHERE summary IS NOT NULL", [])
+        )
+        rows = self.index.execute(
+            f"SELECT id, status, summary FROM runs {where} ORDER BY seq DESC LIMIT ?",
+            (*values, -1 if limit is None else limit),
+        )
         out = []
         for id, status, text in rows.fetchall():
             summary = json.loads(text)
@@ -292,7 +327,9 @@ class LocalStore:
         return f"{self.path}/objects", f"{self.path}/trees"
 
     def object(self, digest: str, kind: str) -> str:
-        return f"{self.path}/trees/{digest[7:]}" if kind == "dir" else worker.object_path(f"{self.path}/objects", digest)
+        return (
+            f"{self.path}/trees/{digest[7:]}" if kind == "dir" else worker.object_path(f"{self.path}/objects", digest)
+        )
 
     def read(self, digest: str) -> bytes:
         try:
@@ -403,6 +440,11 @@ class LocalStore:
             self._noted.clear()
 
 
+def _line(event: Event) -> bytes:
+    """Return an event as a line of the journal; mappings keep their order, which is that of the steps."""
+    return json.dumps(to_json(event), separators=(",", ":")).encode() + b"\n"
+
+
 def _summary(event: RunStarted) -> dict[str, Any]:
     return {
         "pipeline": event.pipeline, "title": event.title, "started": event.at, "path": event.path, "request": event.request.get("path", ""),
@@ -420,7 +462,9 @@ class LocalLedger:
         self.lock = os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         os.write(self.lock, canonical({"pid": os.getpid()}).encode())
-        self.journal = os.open(f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self.journal = os.open(
+            f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+        )
         self._sync_folders()
 
     def _sync_folders(self) -> None:
@@ -434,7 +478,7 @@ class LocalLedger:
     def append(self, events: Sequence[Event]) -> None:
         try:
             rows = self._barrier(events)
-            lines = b"".join(canonical(to_json(event)).encode("utf-8", "surrogatepass") + b"\n" for event in events)
+            lines = b"".join(_line(event) for event in events)
             while lines:
                 lines = lines[os.write(self.journal, lines) :]
             os.fdatasync(self.journal)
@@ -450,7 +494,9 @@ class LocalLedger:
         except Exception as error:
             with contextlib.suppress(Exception):
                 index.execute("ROLLBACK")
-            raise EnvironmentFailure(f"the index of the store cannot be written: {error}", help="`runner store reindex` makes it anew") from error
+            raise EnvironmentFailure(
+                f"the index of the store cannot be written: {error}", help="`runner store reindex` makes it anew"
+            ) from error
 
     def _barrier(self, events: Sequence[Event]) -> list[tuple[str, str, str]]:
         """Make all artifacts of these events durable at once; return their rows for the digest cache."""
@@ -476,6 +522,8 @@ class LocalLedger:
         return f"{self.store.path}/tmp/{self.id}/{step}/{attempt}"
 
     def close(self) -> None:
-        worker.remove(f"{self.store.path}/tmp/{self.id}") if os.path.exists(f"{self.store.path}/tmp/{self.id}") else None
+        worker.remove(f"{self.store.path}/tmp/{self.id}") if os.path.exists(
+            f"{self.store.path}/tmp/{self.id}"
+        ) else None
         os.close(self.journal)
         os.close(self.lock)

@@ -32,7 +32,9 @@ class MemoryStore:
     def resolve(self, text: str) -> str:
         found = [id for id in self.journals if id.endswith(text)]
         if len(found) != 1 and text not in found:
-            raise ReferenceRunError(f"{text} may be any of the runs {', '.join(found)}" if found else f"there is no run {text}")
+            raise ReferenceRunError(
+                f"{text} may be any of the runs {', '.join(found)}" if found else f"there is no run {text}"
+            )
         return text if text in found else found[0]
 
     def run(self, id: str) -> RunRecord | None:
@@ -53,7 +55,12 @@ class MemoryStore:
     def success(self, fingerprint: str) -> StepEnded | None:
         for events in reversed(self.journals.values()):
             for event in reversed(events):
-                if isinstance(event, StepEnded) and event.status == "succeeded" and event.fingerprint == fingerprint and (event.outputs or event.taken is None):
+                if (
+                    isinstance(event, StepEnded)
+                    and event.status == "succeeded"
+                    and event.fingerprint == fingerprint
+                    and (event.outputs or event.taken is None)
+                ):
                     return event
         return None
 
@@ -63,7 +70,22 @@ class MemoryStore:
             record = self.run(id)
             if record and pipeline in (None, record.started.pipeline):
                 start, end = record.started, record.ended or RunEnded(status="")
-                out.append(RunSummary(id, start.pipeline, start.title, record.status, start.at, end.seconds, end.exit_code, start.path, "", start.trial, start.reference, start.labels))
+                out.append(
+                    RunSummary(
+                        id,
+                        start.pipeline,
+                        start.title,
+                        record.status,
+                        start.at,
+                        end.seconds,
+                        end.exit_code,
+                        start.path,
+                        "",
+                        start.trial,
+                        start.reference,
+                        start.labels,
+                    )
+                )
         return out[:limit]
 
     def places(self) -> tuple[str, str]:

@@ -19,7 +19,9 @@ SEED = 20
 def read(path):
     """Return (sex, measurements, rings) of every row."""
     with open(path, newline="") as file:
-        return [(row[0], [float(x) for x in row[1 : 1 + MEASUREMENTS]], float(row[8])) for row in csv.reader(file) if row]
+        return [
+            (row[0], [float(x) for x in row[1 : 1 + MEASUREMENTS]], float(row[8])) for row in csv.reader(file) if row
+        ]
 
 
 def split(rows):
@@ -33,7 +35,9 @@ def write(path, rows, means, deviations):
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         for sex, measured, rings in rows:
-            standard = [f"{(x - mean) / deviation:.6f}" for x, mean, deviation in zip(measured, means, deviations)]
+            standard = [
+                f"{(x - mean) / deviation:.6f}" for x, mean, deviation in zip(measured, means, deviations, strict=True)
+            ]
             writer.writerow([f"{rings:g}", *standard, *(int(sex == s) for s in SEXES)])
 
 
@@ -44,7 +48,7 @@ def main():
     options = parser.parse_args()
     rows = read(options.input)
     train, validation, test = split(rows)
-    columns = list(zip(*(measured for _, measured, _ in train)))
+    columns = list(zip(*(measured for _, measured, _ in train), strict=True))
     means = [statistics.fmean(column) for column in columns]
     deviations = [statistics.pstdev(column) for column in columns]
     for path, part in ((options.train, train), (options.validation, validation), (options.test, test)):

@@ -13,7 +13,11 @@ def main():
     options = parser.parse_args()
     model = pathlib.Path(options.model).read_bytes()
     package = {
-        "model": {"file": pathlib.Path(options.model).name, "sha256": hashlib.sha256(model).hexdigest(), "bytes": len(model)},
+        "model": {
+            "file": pathlib.Path(options.model).name,
+            "sha256": hashlib.sha256(model).hexdigest(),
+            "bytes": len(model),
+        },
         "metrics": {"mse": float(options.mse)},
         "approval_status": options.status,
     }
