@@ -439,7 +439,8 @@ class _Planning:
             except EvaluationError as error:
                 return Run(step=step.name, reasons=(*reasons, f"it will fail: {error}"), may=may)
         expired = False
-        if evaluated is not None and (success := self.past.success(evaluated.fingerprint)):
+        success = self.past.success(evaluated.fingerprint) if evaluated is not None else None
+        if success is not None:
             expired = step.cache.expire_after is not None and self.now - success.at > step.cache.expire_after
             if lookup and not expired and not may:
                 lapse = (
@@ -458,7 +459,7 @@ class _Planning:
         if not known:
             reasons += self._inputs_from(step)
         reasons += self._changes(step)
-        if lookup and not expired and (not known or may):
+        if lookup and not expired and (not known or (may and success)):
             may = ("cached", *may)
         return Run(
             step=step.name, reasons=tuple(reasons) or ("nothing stored has its fingerprint",), may=may, lookup=lookup and not expired,
