@@ -38,12 +38,17 @@ def gate(step: Step, ends: Mapping[str, str], taken: Mapping[str, bool | None]) 
     if any(name not in ends for name in before):
         return Wait()
     branch = step.branch
+    stopped = ""
     for name in before:
         end = ends[name]
         is_gate = branch is not None and name == branch.condition
         if end in GOOD or end == "skipped" or (step.trigger == "all_done" and not is_gate):
             continue
-        return Closed("upstream_failed", f"{name} {'failed' if end == 'failed' else 'ended ' + end}", name)
+        if end in ("failed", "upstream_failed"):
+            return Closed("upstream_failed", f"{name} {'failed' if end == 'failed' else 'ended upstream_failed'}", name)
+        stopped = stopped or name
+    if stopped:
+        return Closed("not_run", f"{stopped} was stopped", stopped)
     if branch is not None:
         outcome = taken.get(branch.condition)
         if ends[branch.condition] == "skipped":

@@ -6,7 +6,7 @@ What happened is told by events alone. Reports, listings and later plans are mad
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from .fingerprint import Before, Produced
@@ -128,7 +128,7 @@ def to_json(event: Event) -> dict[str, Any]:
     out: dict[str, Any] = {"event": event.name}
     defaults = _DEFAULTS[type(event)]
     for key, value in vars(event).items():
-        if value == defaults[key] or value in ({}, ()):
+        if value == defaults[key] or (defaults[key] is not MISSING and value in ({}, ())):
             continue
         out[key] = value
     return out
