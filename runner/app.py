@@ -209,7 +209,7 @@ def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset:
     # A one-key mapping (`tag: train`) has no place inside its text.
     inside = len(at) > 1 and isinstance(value, list) and isinstance(value[int(at[1])], str)
     return asked.document.diagnostic(
-        code, text, at, key=not inside and len(at) == 1, offset=offset if inside else 0, help=help
+        code, text, at, key=len(at) == 1 and isinstance(value, list | dict), offset=offset if inside else 0, help=help
     )
 
 
