@@ -132,9 +132,9 @@ class _Engine:
             if self.pending and now - self.pending_since >= BARRIER:
                 yield from self.commit()
             times = [t - now for t in (deadline, self.schedule.next_time()) if t is not None]
-            outcomes = self.executor.wait(0 if self.pending else max(0.0, min(times)) if times else None)
-            if not outcomes and self.pending:
-                yield from self.commit()
+            if self.pending:
+                times.append(self.pending_since + BARRIER - now)
+            outcomes = self.executor.wait(max(0.0, min(times)) if times else None)
             for outcome in outcomes:
                 self._ended(outcome)
             yield from self._stop_if_asked()

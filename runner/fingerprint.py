@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from . import expression
@@ -95,15 +94,20 @@ class MissingInput(EvaluationError):
 
 def staged_path(step: str, output: Output) -> str:
     """Return where another step's output lies in the attempt, relative to the working directory."""
-    return f".inputs/{step}/{output.name}/{PurePosixPath(output.path).name}"
+    return f".inputs/{step}/{output.name}/{_last(output.path)}"
 
 
 def param_artifact(location: str, kind: str, digest: str, base: str, name: str) -> Artifact:
     """Return a project file or one from outside as a value; `name` is the param or input that brings it."""
-    last = PurePosixPath(location).name
+    last = _last(location)
     if location.startswith("/"):
         return Artifact(f".inputs/{name}/{last}", kind, last, digest, f"host:{location}")
     return Artifact(relative(location, base), kind, last, digest, f"project:{location}")
+
+
+def _last(path: str) -> str:
+    """Return the last component of a path."""
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def relative(location: str, base: str) -> str:
@@ -277,7 +281,7 @@ class _Evaluation:
         path = staged_path(name, declared)
         return self.staged(
             Artifact(
-                self.run.get("inputs_at", "") + path, produced.type, PurePosixPath(path).name, produced.digest, "store:"
+                self.run.get("inputs_at", "") + path, produced.type, _last(path), produced.digest, "store:"
             )
         )
 

@@ -202,6 +202,7 @@ class _Planning:
         frontier, closure = set(self.selection.frontier), set(self.selection.closure)
         self.ends: dict[str, str] = {}  # how the steps end whose end is known already
         self.before: dict[str, Before] = {}
+        self.taken: dict[str, bool | None] = {}
         self.base = self._base()
         for name in self.graph.order:
             step = self.pipeline.steps[name]
@@ -301,9 +302,11 @@ class _Planning:
             case Reuse(past=past):
                 self.ends[decision.step] = "skipped" if past.status == "skipped" else "reused"
                 self.before[decision.step] = past.before()
+                self.taken[decision.step] = past.taken
             case Cached(past=past):
                 self.ends[decision.step] = "cached"
                 self.before[decision.step] = past.before()
+                self.taken[decision.step] = past.taken
             case Skip():
                 self.ends[decision.step] = "skipped"
                 self.before[decision.step] = Before("skipped")
@@ -344,8 +347,7 @@ class _Planning:
 
     def _selected(self, step: Step) -> Decision:
         may: tuple[str, ...] = ()
-        taken = {name: b.taken for name, b in self.before.items()}
-        found = gate(step, self.ends, taken)
+        found = gate(step, self.ends, self.taken)
         gates_known = True
         match found:
             case Closed(status="skipped"):
@@ -353,7 +355,7 @@ class _Planning:
             case Start():
                 pass
             case _:
-                early = self._closed_early(step, taken)
+                early = self._closed_early(step)
                 if early:
                     return early
                 gates_known = not self._may_skip(step)
@@ -374,10 +376,10 @@ class _Planning:
             )
         return self._process(step, may)
 
-    def _closed_early(self, step: Step, taken: Mapping[str, bool | None]) -> Skip | None:
+    def _closed_early(self, step: Step) -> Skip | None:
         """A step behind a condition whose outcome is known need not wait for what else it reads."""
         if step.branch and self.ends.get(step.branch.condition):
-            outcome = taken.get(step.branch.condition)
+            outcome = self.taken.get(step.branch.condition)
             if outcome is not None and outcome is not step.branch.outcome:
                 return Skip(
                     step=step.name, reasons=(f"{step.branch.condition} is {_word(outcome)}",), by=step.branch.condition

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -77,6 +78,7 @@ def run(args: list[str]) -> int:
     if args == ["--version"]:
         print(f"runner {__version__}")
         return 0
+    gc.disable()  # planning makes many values and no rings; looking for rings would take a fifth of its time
     try:
         code = group.main(args, prog_name="runner", standalone_mode=False)
         sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -69,7 +70,7 @@ def perform(asked: Asked, again: bool, workers: int | None, form: str, store: st
         click.echo(text.plan_text(plan), err=form == "json")
 
     if not made.findings and not again and (record := app.earlier(made, opened)):
-        engine.verify_kept(made, opened, whole=settings.verify == "always")
+        engine.verify_kept(made, opened, whole=False)
         message = f"nothing to do: run {record.id} has done this already (--again runs it anew)"
         click.echo(message, err=form == "json")
         if form == "json":
@@ -81,6 +82,8 @@ def perform(asked: Asked, again: bool, workers: int | None, form: str, store: st
     made.refuse_findings()
     made = app.verified(asked, opened, made, settings.verify == "always", show)
     click.echo("", err=form == "json")
+    gc.freeze()  # what planning made stays; only what the run makes is worth collecting
+    gc.enable()
     return _run(asked, opened, made, settings, workers, form)
 
 
