@@ -17,7 +17,6 @@ from . import document as documents
 from . import engine
 from .document import Document, Keys
 from .errors import Diagnostic, Invalid, ReferenceRunError, SelectionError, UsageError
-from .executors.local import LocalExecutor
 from .graph import Graph
 from .language import check_document
 from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
@@ -252,6 +251,8 @@ def apply(
     reporters: Iterable[Reporter],
 ) -> int:
     """Run a plan and tell each event; return the exit code of the run."""
+    from .executors.local import LocalExecutor  # what only plans does without it
+
     processors = len(os.sched_getaffinity(0))
     size = workers or made.request.workers or settings.workers or processors
     workshop = engine.Workshop(

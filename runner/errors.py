@@ -5,7 +5,6 @@ A `Diagnostic` is one mistake in one file. A `RunnerError` ends a command; only 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +109,8 @@ class EnvironmentFailure(RunnerError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean `x`?" for the closest of `known`, or "" where none is close."""
+    import difflib  # only for a mistake
+
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean `{found[0]}`?" if found else ""
 

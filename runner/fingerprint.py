@@ -280,9 +280,7 @@ class _Evaluation:
         declared = self.pipeline.steps[name].outputs[output]
         path = staged_path(name, declared)
         return self.staged(
-            Artifact(
-                self.run.get("inputs_at", "") + path, produced.type, _last(path), produced.digest, "store:"
-            )
+            Artifact(self.run.get("inputs_at", "") + path, produced.type, _last(path), produced.digest, "store:")
         )
 
 

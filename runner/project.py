@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -121,6 +119,8 @@ class Project:
             return [location]
         if self.kind(location) == "dir":
             return sorted(self._files_below(location))
+        import glob
+
         found: set[str] = set()
         for path in glob.iglob(
             self.path(location) if not glob.has_magic(self.root) else f"{glob.escape(self.root)}/{location}",
@@ -206,8 +206,12 @@ class Project:
         path = f"{self.root}/runner.toml"
         if not os.path.exists(path):
             return Settings()
+        import tomllib
+
         with open(path, "rb") as file:
             content = file.read()
+        if not content:
+            return Settings()
         text = content.decode("utf-8", "replace")
         try:
             value = tomllib.loads(text)
@@ -279,6 +283,8 @@ def _input_roots() -> tuple[str, ...]:
     if "RUNNER_INPUT_ROOTS" in os.environ:
         roots = [r for r in os.environ["RUNNER_INPUT_ROOTS"].split(os.pathsep) if r]
     else:
+        import tomllib
+
         path = os.path.join(
             os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "runner", "config.toml"
         )

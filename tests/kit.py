@@ -47,7 +47,9 @@ class Files:
 
     def expand(self, pattern: str, base: str) -> list[str]:
         location = self.locate(pattern, base)
-        return sorted(f for f in self.files if f == location or f.startswith(location + "/") or fnmatch.fnmatch(f, location))
+        return sorted(
+            f for f in self.files if f == location or f.startswith(location + "/") or fnmatch.fnmatch(f, location)
+        )
 
 
 def sha(text: str | bytes) -> str:
@@ -81,8 +83,15 @@ def drawn(drawing: str, **extra: str) -> str:
     """Return the YAML of a pipeline whose steps read the outputs of those before them, as drawn."""
     out = ["steps:"]
     for name, priors in chain(drawing).items():
-        command = ", ".join(["make", name, *(f"$(steps.{p}.outputs.o)" for p in priors), *filter(None, [extra.get(name)])])
-        out += [f"  {name}:", "    kind: command", f"    command: [{command}]", "    outputs: {o: {type: file, path: o.txt}}"]
+        command = ", ".join(
+            ["make", name, *(f"$(steps.{p}.outputs.o)" for p in priors), *filter(None, [extra.get(name)])]
+        )
+        out += [
+            f"  {name}:",
+            "    kind: command",
+            f"    command: [{command}]",
+            "    outputs: {o: {type: file, path: o.txt}}",
+        ]
     return "\n".join(out) + "\n"
 
 
@@ -106,7 +115,14 @@ class FakeExecutor:
             return [Outcome(call.step, call.attempt, cause, f"it failed by {cause}", exit_code=1)]
         made = {}
         for output in call.outputs:
-            content = "|".join([*call.argv, *sorted(link[2] for link in call.links), *sorted(c[2] for c in call.copies), output["name"]]).encode()
+            content = "|".join(
+                [
+                    *call.argv,
+                    *sorted(link[2] for link in call.links),
+                    *sorted(c[2] for c in call.copies),
+                    output["name"],
+                ]
+            ).encode()
             made[output["name"]] = {"type": output["type"], "digest": self.store.put(content), "size": len(content)}
         return [Outcome(call.step, call.attempt, outputs=made, exit_code=0)]
 
@@ -140,11 +156,15 @@ class Lab:
 
         def changed(record: RunRecord, kind: str) -> set[str]:
             params, _ = values(record)
-            return changed_steps(record, kind, Comparison(compiled, params, self.world(compiled, params), self.store, None))
+            return changed_steps(
+                record, kind, Comparison(compiled, params, self.world(compiled, params), self.store, None)
+            )
 
         selection, reference = choose(asked, compiled, graph, self.store, changed)
         params, sources = values(reference.record if reference else None)
-        return make_plan(compiled, graph, asked, params, sources, selection, reference, self.world(compiled, params), self.store, now)
+        return make_plan(
+            compiled, graph, asked, params, sources, selection, reference, self.world(compiled, params), self.store, now
+        )
 
     def world(self, compiled: Pipeline, params: Mapping[str, Any]) -> World:
         places = {params[n] for n, p in compiled.params.items() if p.type.name == "file"}
@@ -212,10 +232,20 @@ class Project:
             path.write_text(textwrap.dedent(text).lstrip("\n"))
 
     def pipeline(self, body: str, name: str = "p") -> None:
-        self.write(**{f"{name}_yaml": f"apiVersion: runner/v1\nkind: Pipeline\nname: {name}\n" + textwrap.dedent(body).lstrip("\n")})
+        self.write(
+            **{
+                f"{name}_yaml": f"apiVersion: runner/v1\nkind: Pipeline\nname: {name}\n"
+                + textwrap.dedent(body).lstrip("\n")
+            }
+        )
 
     def request(self, body: str = "", name: str = "run", of: str = "p") -> None:
-        self.write(**{f"{name}_yaml": f"apiVersion: runner/v1\nkind: Run\npipeline: {of}.yaml\n" + textwrap.dedent(body).lstrip("\n")})
+        self.write(
+            **{
+                f"{name}_yaml": f"apiVersion: runner/v1\nkind: Run\npipeline: {of}.yaml\n"
+                + textwrap.dedent(body).lstrip("\n")
+            }
+        )
 
     def start(self, *args: str, **more: Any) -> subprocess.Popen[str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("RUNNER_")} | more.pop("env", {})
@@ -261,5 +291,3 @@ class Project:
     def output(self, step: str, name: str = "o") -> bytes:
         digest = self.record()["steps"][step]["outputs"][name]["digest"].removeprefix("sha256:")
         return (self.root / ".runner/objects/sha256" / digest[:2] / digest).read_bytes()
-
-

@@ -57,7 +57,11 @@ def test_use_case_1_one_step_with_other_parameters_reuses_its_input_byte_for_byt
 
 def test_use_case_2_steps_that_follow_one_another(project):
     assert project.runner("apply", "runs/train-evaluate.yaml").code == 0
-    assert {n: s for n, s in project.statuses().items() if s != "not_selected"} == {"preprocess": "reused", "train": "succeeded", "evaluate": "succeeded"}
+    assert {n: s for n, s in project.statuses().items() if s != "not_selected"} == {
+        "preprocess": "reused",
+        "train": "succeeded",
+        "evaluate": "succeeded",
+    }
 
 
 def test_use_case_3_a_failed_step_is_mended_and_resumed_with_all_after_it(project):
@@ -81,7 +85,11 @@ def test_use_case_3_what_failed_and_nothing_after_it(project):
     project.runner("apply", "runs/full.yaml")
     path.write_text(good)
     assert project.runner("apply", "runs/failed-only.yaml").code == 0
-    assert {n: s for n, s in project.statuses().items() if s != "not_selected"} == {"preprocess": "reused", "train": "reused", "evaluate": "succeeded"}
+    assert {n: s for n, s in project.statuses().items() if s != "not_selected"} == {
+        "preprocess": "reused",
+        "train": "reused",
+        "evaluate": "succeeded",
+    }
 
 
 def test_use_case_4_the_branch_that_hardly_ever_runs_ends_as_expected(project):
@@ -110,13 +118,23 @@ def test_a_change_of_a_reused_steps_code_needs_a_decision(project):
     path = project.root / "steps" / "preprocess.py"
     path.write_text(path.read_text() + "# edited\n")
     answer = project.runner("apply", "runs/train-only.yaml")
-    assert (answer.code, answer.out.splitlines()[0]) == (3, "NEEDS A DECISION  abalone: 1 reuse (1 stale), 1 run, 5 cut")
-    assert "F201 preprocess would be reused, but it is stale: code steps/preprocess.py: DIGEST -> DIGEST.\n     select: [preprocess, train]\n" in answer.out
+    assert (answer.code, answer.out.splitlines()[0]) == (
+        3,
+        "NEEDS A DECISION  abalone: 1 reuse (1 stale), 1 run, 5 cut",
+    )
+    assert (
+        "F201 preprocess would be reused, but it is stale: code steps/preprocess.py: DIGEST -> DIGEST.\n     select: [preprocess, train]\n"
+        in answer.out
+    )
 
 
 def test_a_warm_and_a_cold_step_make_the_same_bytes(project):
     first = project.output("train", "model")
     pipeline = project.root / "pipeline.yaml"
-    pipeline.write_text(pipeline.read_text().replace("    code: [steps/train.py]", "    code: [steps/train.py]\n    env: {PYTHONUNBUFFERED: '1'}"))
+    pipeline.write_text(
+        pipeline.read_text().replace(
+            "    code: [steps/train.py]", "    code: [steps/train.py]\n    env: {PYTHONUNBUFFERED: '1'}"
+        )
+    )
     assert project.runner("apply", "pipeline.yaml").code == 0
     assert project.output("train", "model") == first

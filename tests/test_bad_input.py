@@ -24,7 +24,15 @@ def refused(project, text, *, name="bad.yaml"):
     for command in ("plan", "apply"):
         started = time.monotonic()
         env = {**os.environ, "PYTHONPATH": os.getcwd()}
-        done = subprocess.run([sys.executable, "-m", "runner", command, name], cwd=project.root, env=env, capture_output=True, text=True, preexec_fn=limit, timeout=10)
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", command, name],
+            cwd=project.root,
+            env=env,
+            capture_output=True,
+            text=True,
+            preexec_fn=limit,
+            timeout=10,
+        )
         assert (done.returncode, time.monotonic() - started < 4) == (2, True), done.stderr
         assert "Traceback" not in done.stderr
         assert not list(project.root.glob(".runner/runs/*"))
@@ -123,7 +131,7 @@ def test_all_mistakes_of_a_stage_are_told_at_once_each_with_its_line_and_remedy(
         "    if: params.depth > 3\n"
     )
     assert refused(project, text) == (
-        "bad.yaml:4:42: error[E120]: params.depth: expected an integer, got the text \"5\"; remove the quotes\n"
+        'bad.yaml:4:42: error[E120]: params.depth: expected an integer, got the text "5"; remove the quotes\n'
         "    4 | params: {depth: {type: integer, default: '5'}}\n"
         "      |                                          ^\n"
         "bad.yaml:8:31: error[E202]: no parameter `dpeth`\n"
@@ -189,16 +197,26 @@ def test_a07_text_stays_as_it_is_written(project):
 
 
 def test_b01_a_cycle_of_5000_steps_is_shown_shortened(project):
-    text = HEAD + "steps:\n" + "".join(f"  s{i}: {{kind: command, command: [x], needs: [s{(i + 1) % 5000}]}}\n" for i in range(5000))
+    text = (
+        HEAD
+        + "steps:\n"
+        + "".join(f"  s{i}: {{kind: command, command: [x], needs: [s{(i + 1) % 5000}]}}\n" for i in range(5000))
+    )
     assert "error[E215]: steps wait for each other: s" in refused(project, text)
 
 
 @pytest.mark.parametrize("shape", ["chain", "diamonds"])
 def test_b03_deep_graphs_are_planned_in_time(project, shape):
     if shape == "chain":
-        steps = "".join(f"  s{i}: {{kind: command, command: [x]{f', needs: [s{i - 1}]' if i else ''}}}\n" for i in range(10_000))
+        steps = "".join(
+            f"  s{i}: {{kind: command, command: [x]{f', needs: [s{i - 1}]' if i else ''}}}\n" for i in range(10_000)
+        )
     else:
-        steps = "".join(f"  s{i}{k}: {{kind: command, command: [x]{f', needs: [s{i - 1}a, s{i - 1}b]' if i else ''}}}\n" for i in range(40) for k in "ab")
+        steps = "".join(
+            f"  s{i}{k}: {{kind: command, command: [x]{f', needs: [s{i - 1}a, s{i - 1}b]' if i else ''}}}\n"
+            for i in range(40)
+            for k in "ab"
+        )
     project.write(p_yaml=HEAD + "steps:\n" + steps)
     started = time.monotonic()
     assert project.runner("plan", "p.yaml").code == 0

@@ -69,7 +69,9 @@ def test_what_comes_before_the_effects_has_none():
     ("command", "heavy"),
     [
         pytest.param(["--help"], {"yaml", "jsonschema", "jsonschema_rs", "sqlite3", "rich", "runner.app"}, id="help"),
-        pytest.param(["--version"], {"yaml", "jsonschema", "jsonschema_rs", "sqlite3", "rich", "runner.app"}, id="version"),
+        pytest.param(
+            ["--version"], {"yaml", "jsonschema", "jsonschema_rs", "sqlite3", "rich", "runner.app"}, id="version"
+        ),
         pytest.param(["validate", "pipelines/abalone/pipeline.yaml"], {"jsonschema", "sqlite3", "rich"}, id="validate"),
         pytest.param(["plan", "pipelines/abalone/pipeline.yaml"], {"jsonschema", "rich"}, id="plan"),
     ],

@@ -26,11 +26,18 @@ class World:
         out = ["params:", *(f"  {p}: {{type: integer, default: 0}}" for p in PARAMS), "steps:"]
         for name, priors in self.before.items():
             arguments = [*(f"$(steps.{p}.outputs.o)" for p in priors), *(f"$(params.{p})" for p in self.reads[name])]
-            out += [f"  {name}:", "    kind: command", f"    command: [make, {', '.join([name, *arguments])}]", f"    code: [{name}.py]"]
+            out += [
+                f"  {name}:",
+                "    kind: command",
+                f"    command: [make, {', '.join([name, *arguments])}]",
+                f"    code: [{name}.py]",
+            ]
             out += [f"    needs: [{', '.join(self.order[name])}]"] if self.order[name] else []
             out += ["    outputs: {o: {type: file, path: o.txt}}"]
             if name in self.conditions:
-                out[-1] += f"\n    when: $(params.{self.conditions[name]} < 2)\n    trigger: none_failed" if not priors else ""
+                out[-1] += (
+                    f"\n    when: $(params.{self.conditions[name]} < 2)\n    trigger: none_failed" if not priors else ""
+                )
         return "\n".join(out) + "\n"
 
 
@@ -38,8 +45,17 @@ class World:
 def worlds(draw):
     count = draw(st.integers(2, 6))
     names = [f"s{i}" for i in range(count)]
-    before = {n: draw(st.lists(st.sampled_from(names[:i]), unique=True, max_size=2)) if i else [] for i, n in enumerate(names)}
-    order = {n: [m for m in (draw(st.lists(st.sampled_from(names[:i]), unique=True, max_size=1)) if i else []) if m not in before[n]] for i, n in enumerate(names)}
+    before = {
+        n: draw(st.lists(st.sampled_from(names[:i]), unique=True, max_size=2)) if i else [] for i, n in enumerate(names)
+    }
+    order = {
+        n: [
+            m
+            for m in (draw(st.lists(st.sampled_from(names[:i]), unique=True, max_size=1)) if i else [])
+            if m not in before[n]
+        ]
+        for i, n in enumerate(names)
+    }
     reads = {n: draw(st.lists(st.sampled_from(PARAMS), unique=True, max_size=2)) for n in names}
     return World(before, order, reads, {})
 
@@ -78,12 +94,18 @@ def test_what_is_selected_has_the_outputs_of_a_full_run_or_the_plan_says_otherwi
         full = naive(world, lab.files.files, plan.params)
         if plan.findings:
             # No false alarm: a step that is called stale would indeed have been made in another way.
-            made = {n: {o: v["digest"] for o, v in d.past.outputs.items()} for n, d in plan.decisions.items() if isinstance(d, Reuse) and d.verdict == "stale"}
+            made = {
+                n: {o: v["digest"] for o, v in d.past.outputs.items()}
+                for n, d in plan.decisions.items()
+                if isinstance(d, Reuse) and d.verdict == "stale"
+            }
             assert any(made[n] != full[n] for n in made)
             continue
         record = lab.run(plan)
         touched = [n for n, d in plan.decisions.items() if isinstance(d, Run | Reuse) or d.name == "cached"]
-        assert {n: {o: v["digest"] for o, v in record.steps[n].outputs.items()} for n in touched} == {n: full[n] for n in touched}
+        assert {n: {o: v["digest"] for o, v in record.steps[n].outputs.items()} for n in touched} == {
+            n: full[n] for n in touched
+        }
         assume(record.ended is not None)
 
 
@@ -97,4 +119,6 @@ def test_a_whole_run_is_the_same_whatever_is_in_the_store(data):
         _, params, edits, _ = data.draw(requests(names))
         lab.files.files.update({f"{n}.py": str(v) for n, v in edits.items()})
         record = lab.apply(f"params: {{{', '.join(f'{k}: {v}' for k, v in params.items())}}}")
-        assert {n: {o: v["digest"] for o, v in e.outputs.items()} for n, e in record.steps.items()} == naive(world, lab.files.files, record.started.params)
+        assert {n: {o: v["digest"] for o, v in e.outputs.items()} for n, e in record.steps.items()} == naive(
+            world, lab.files.files, record.started.params
+        )

@@ -24,12 +24,20 @@ def lab(text=PARAMS, **files):
 
 
 def stale(plan):
-    return {n: "; ".join(map(str, d.causes)) for n, d in plan.decisions.items() if isinstance(d, Reuse) and d.verdict == "stale"}
+    return {
+        n: "; ".join(map(str, d.causes))
+        for n, d in plan.decisions.items()
+        if isinstance(d, Reuse) and d.verdict == "stale"
+    }
 
 
 def test_a_first_run_runs_everything_and_says_what_may_end_cached():
     plan = lab().plan()
-    assert {n: (d.name, d.may) for n, d in plan.decisions.items()} == {"a": ("run", ()), "b": ("run", ("cached",)), "c": ("run", ("cached",))}
+    assert {n: (d.name, d.may) for n, d in plan.decisions.items()} == {
+        "a": ("run", ()),
+        "b": ("run", ("cached",)),
+        "c": ("run", ("cached",)),
+    }
 
 
 def test_a_second_run_is_cached():
@@ -83,7 +91,11 @@ def test_case_7_a_chain_of_selective_runs_resolves_to_the_producers():
     first = it.apply()
     for y in (2, 3, 4):
         last = it.apply(f"select: [b]\nparams: {{y: {y}}}")
-    assert (last.steps["a"].produced_by, last.steps["a"].reused_from, last.steps["a"].outputs["o"]["run"]) == (first.id, "r3", first.id)
+    assert (last.steps["a"].produced_by, last.steps["a"].reused_from, last.steps["a"].outputs["o"]["run"]) == (
+        first.id,
+        "r3",
+        first.id,
+    )
 
 
 def test_case_8_a_new_step_between_is_named():
@@ -97,9 +109,13 @@ def test_case_8_a_new_step_between_is_named():
 
 
 def test_case_9_an_output_that_the_producer_lacks_is_named():
-    it = lab("steps:\n  a: {kind: command, command: [a], outputs: {o: {type: file}}}\n  b: {kind: command, command: [b, $(steps.a.outputs.o)]}\n")
+    it = lab(
+        "steps:\n  a: {kind: command, command: [a], outputs: {o: {type: file}}}\n  b: {kind: command, command: [b, $(steps.a.outputs.o)]}\n"
+    )
     it.apply()
-    it.text = it.text.replace("outputs: {o: {type: file}}", "outputs: {o: {type: file}, p: {type: file}}").replace("outputs.o)", "outputs.p)")
+    it.text = it.text.replace("outputs: {o: {type: file}}", "outputs: {o: {type: file}, p: {type: file}}").replace(
+        "outputs.o)", "outputs.p)"
+    )
     with pytest.raises(ReferenceRunError) as error:
         it.plan("select: [b]")
     assert error.value.text == "no finished run of `p` has usable outputs of a\n  r1: its a has no output p"
@@ -149,7 +165,10 @@ def test_parameters_come_from_the_request_then_the_reference_then_the_default():
     it = lab()
     it.apply("params: {x: 7}")
     plan = it.plan("select: [b]\nparams: {y: 3}")
-    assert (plan.params, plan.sources) == ({"x": 7, "y": 3, "idle": 1}, {"x": "reference", "y": "request", "idle": "reference"})
+    assert (plan.params, plan.sources) == (
+        {"x": 7, "y": 3, "idle": 1},
+        {"x": "reference", "y": "request", "idle": "reference"},
+    )
     assert it.plan("select: [b]\nreset: [x]").sources["x"] == "default"
     assert it.plan("select: [b]\ninherit: defaults").params["x"] == 1
 
@@ -180,13 +199,26 @@ steps:
 def test_a_condition_whose_values_are_known_is_settled_by_the_plan():
     it = lab(GATED.replace(", needs: [score]", ""))
     plan = it.plan()
-    assert {n: d.name for n, d in plan.decisions.items()} == {"score": "run", "check": "cached", "good": "run", "bad": "skip"}
-    assert (plan.decisions["check"].reasons, plan.decisions["bad"].reasons) == (("evaluated now: true",), ("check is true",))
+    assert {n: d.name for n, d in plan.decisions.items()} == {
+        "score": "run",
+        "check": "cached",
+        "good": "run",
+        "bad": "skip",
+    }
+    assert (plan.decisions["check"].reasons, plan.decisions["bad"].reasons) == (
+        ("evaluated now: true",),
+        ("check is true",),
+    )
 
 
 def test_both_futures_of_a_condition_that_the_run_decides_may_be_skipped():
     plan = lab(GATED).plan()
-    assert {n: d.may for n, d in plan.decisions.items()} == {"score": (), "check": (), "good": ("skipped",), "bad": ("skipped",)}
+    assert {n: d.may for n, d in plan.decisions.items()} == {
+        "score": (),
+        "check": (),
+        "good": ("skipped",),
+        "bad": ("skipped",),
+    }
 
 
 def test_an_unselected_condition_decides_by_what_it_was():
@@ -212,10 +244,18 @@ def test_an_assumed_condition_makes_a_trial_that_latest_never_chooses():
     ("request_", "message"),
     [
         pytest.param("assume: {nope: true}", "assume: there is no condition `nope`", id="no such condition"),
-        pytest.param("assume: {check: true}", "assume: `check` is selected, so it is evaluated", id="a selected condition"),
+        pytest.param(
+            "assume: {check: true}", "assume: `check` is selected, so it is evaluated", id="a selected condition"
+        ),
         pytest.param("expect: {steps: {nope: failed}}", "expect: no step `nope`", id="expect of no step"),
-        pytest.param("expect: {run: [good]}", "the plan is not what `expect.run` says: bad, check, score would run too", id="expect.run"),
-        pytest.param("accept: [{step: nope, reason: r, cause: c12345678}]", "accept: no step `nope`", id="accept of no step"),
+        pytest.param(
+            "expect: {run: [good]}",
+            "the plan is not what `expect.run` says: bad, check, score would run too",
+            id="expect.run",
+        ),
+        pytest.param(
+            "accept: [{step: nope, reason: r, cause: c12345678}]", "accept: no step `nope`", id="accept of no step"
+        ),
     ],
 )
 def test_a_request_that_cannot_be_is_refused(request_, message):
@@ -238,7 +278,11 @@ def test_changed_selectors_find_the_steps_that_differ_by_their_own_causes():
     it.apply()
     it.files.files["a.py"] = "2"
     assert it.decisions("select: [changed:code]") == {"a": "run", "b": "cut", "c": "cut"}
-    assert it.decisions("select: [changed:params+]\nparams: {y: 9}\naccept: []") == {"a": "reuse", "b": "run", "c": "run"}
+    assert it.decisions("select: [changed:params+]\nparams: {y: 9}\naccept: []") == {
+        "a": "reuse",
+        "b": "run",
+        "c": "run",
+    }
 
 
 def test_the_digest_says_nothing_of_time_or_place():

@@ -70,7 +70,10 @@ def test_a_run_in_lines(project):
         "[exit 0]"
     )
     assert str(project.runner("logs", "R1".replace("R1", next(iter(project.ids))), "greet")) == "hello you\n[exit 0]"
-    assert str(project.runner("apply", "p.yaml", "-p", "who=you")) == "nothing to do: run R1 has done this already (--again runs it anew)\n[exit 0]"
+    assert (
+        str(project.runner("apply", "p.yaml", "-p", "who=you"))
+        == "nothing to do: run R1 has done this already (--again runs it anew)\n[exit 0]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,9 +86,15 @@ def test_a_run_in_lines(project):
         pytest.param("kill -KILL $$", "it was killed by SIGKILL", id="KILL"),
         pytest.param("kill -PIPE $$", "it was killed by SIGPIPE", id="PIPE"),
         pytest.param("true", "E220 it ended but did not write `o` (expected o.txt)", id="no output"),
-        pytest.param("mkdir o.txt", "E220 output `o`: o.txt is a directory; a file is declared", id="a directory instead"),
-        pytest.param("ln -s /etc/passwd o.txt", "E220 output `o`: o.txt is a symlink; a file is declared", id="a symlink instead"),
-        pytest.param("mkfifo o.txt", "E220 output `o`: o.txt is something else; a file is declared", id="a fifo instead"),
+        pytest.param(
+            "mkdir o.txt", "E220 output `o`: o.txt is a directory; a file is declared", id="a directory instead"
+        ),
+        pytest.param(
+            "ln -s /etc/passwd o.txt", "E220 output `o`: o.txt is a symlink; a file is declared", id="a symlink instead"
+        ),
+        pytest.param(
+            "mkfifo o.txt", "E220 output `o`: o.txt is something else; a file is declared", id="a fifo instead"
+        ),
         pytest.param("echo 1 > o.txt; exit 3", "it exited with 3", id="output, but a failure"),
     ],
 )
@@ -101,15 +110,28 @@ def test_a_step_that_ends_badly_fails_the_run_and_is_not_cached(project, text, r
 @pytest.mark.parametrize(
     ("type_", "values", "wrong"),
     [
-        pytest.param("number", '{"o": "n/a"}', 'E222 output `o` is the text "n/a"; a number is declared', id="text for a number"),
+        pytest.param(
+            "number", '{"o": "n/a"}', 'E222 output `o` is the text "n/a"; a number is declared', id="text for a number"
+        ),
         pytest.param("number", '{"o": NaN}', "E222 the values file holds NaN, which is not a number of JSON", id="NaN"),
         pytest.param("number", '{"o": 1e999}', "E222 output `o` is inf; a finite number is declared", id="too large"),
-        pytest.param("integer", '{"o": 1.5}', "E222 output `o` is 1.5; an integer is declared", id="fraction for an integer"),
-        pytest.param("boolean", '{"o": 1}', "E222 output `o` is 1; true or false is declared", id="number for a boolean"),
+        pytest.param(
+            "integer", '{"o": 1.5}', "E222 output `o` is 1.5; an integer is declared", id="fraction for an integer"
+        ),
+        pytest.param(
+            "boolean", '{"o": 1}', "E222 output `o` is 1; true or false is declared", id="number for a boolean"
+        ),
         pytest.param("number", "{}", "E220 it ended but did not write the value `o` to the values file", id="missing"),
-        pytest.param("number", '{"o": 1, "p": 2}', "E220 it wrote the values p, which are not declared", id="not declared"),
+        pytest.param(
+            "number", '{"o": 1, "p": 2}', "E220 it wrote the values p, which are not declared", id="not declared"
+        ),
         pytest.param("number", "[1]", "E222 the values file must hold a JSON object", id="a list"),
-        pytest.param("number", "o=1", "E221 the values file is not JSON: Expecting value: line 1 column 1 (char 0)", id="not JSON"),
+        pytest.param(
+            "number",
+            "o=1",
+            "E221 the values file is not JSON: Expecting value: line 1 column 1 (char 0)",
+            id="not JSON",
+        ),
     ],
 )
 def test_a_value_of_another_type_fails_the_step(project, type_, values, wrong):
@@ -170,7 +192,8 @@ def test_the_context_file_and_the_variables(project):
             inputs: {config: data/in.txt}
             outputs: {o: {type: file, path: sub/o.txt}, kind: {type: string}, context: {type: object}, env: {type: list}}
     """)
-    project.write(show_py="""
+    project.write(
+        show_py="""
         import json, os
         def show(tags, table, made, number, nested):
             made.write_text(table.read_text())
@@ -181,10 +204,13 @@ def test_the_context_file_and_the_variables(project):
                 "context": {k: context[k] for k in ("step", "attempt", "params", "each")},
                 "env": sorted(k for k in os.environ if k.startswith("RUNNER_")),
             }
-    """)
+    """
+    )
     assert project.runner("apply", "p.yaml").code == 0
     outputs = project.record()["steps"]["a"]["outputs"]
-    assert outputs["kind"]["value"] == "['a', 'b'] PosixPath data/in.txt sub/o.txt 2.0 {'list': [1, 'two'], 'none': None}"
+    assert (
+        outputs["kind"]["value"] == "['a', 'b'] PosixPath data/in.txt sub/o.txt 2.0 {'list': [1, 'two'], 'none': None}"
+    )
     context = outputs["context"]["value"]
     assert (context["step"], context["attempt"], context["params"]["tags"], context["each"]) == ("a", 1, ["a", "b"], {})
     assert outputs["env"]["value"] == [
@@ -200,8 +226,18 @@ def test_the_context_file_and_the_variables(project):
         pytest.param("import sys; sys.exit('bad')", "it exited with 1", "    | bad", id="sys.exit of a text"),
         pytest.param("import os; os._exit(5)", "it exited with 5", "", id="os._exit"),
         pytest.param("import os; os.abort()", "it was killed by SIGABRT", "", id="abort"),
-        pytest.param("return 3", "it exited with 1", "    | TypeError: steps:f returned int; a mapping of value outputs or None is expected", id="returns a number"),
-        pytest.param("return {'o': object()}", "it exited with 1", "    | TypeError: steps:f returned a object, which JSON cannot hold", id="returns an object"),
+        pytest.param(
+            "return 3",
+            "it exited with 1",
+            "    | TypeError: steps:f returned int; a mapping of value outputs or None is expected",
+            id="returns a number",
+        ),
+        pytest.param(
+            "return {'o': object()}",
+            "it exited with 1",
+            "    | TypeError: steps:f returned a object, which JSON cannot hold",
+            id="returns an object",
+        ),
     ],
 )
 def test_a_python_step_that_ends_badly(project, body, reason, tail):
@@ -214,13 +250,15 @@ def test_a_python_step_that_ends_badly(project, body, reason, tail):
 
 
 def test_python_steps_share_no_state_and_a_step_that_sets_python_variables_has_its_own_interpreter(project):
-    project.write(steps_py="""
+    project.write(
+        steps_py="""
         import os, sys
         seen = []
         def f():
             seen.append(1)
             return {"n": len(seen), "hash": hash("x"), "path": sys.path[0] == os.getcwd()}
-    """)
+    """
+    )
     outputs = "outputs: {n: {type: integer}, hash: {type: integer}, path: {type: boolean}}"
     project.pipeline(f"""
         max_parallel: 1
@@ -290,7 +328,11 @@ def test_c05_what_a_step_leaves_running_is_ended_and_noted(project):
 
 
 def test_c12_a_step_that_ignores_term_is_killed_after_its_grace_period(project):
-    script(project, "trap '' TERM\nexport COOKIE_C12=1\nsleep 60 & wait\nsleep 60", "    timeout: 500ms\n    grace_period: 500ms\n")
+    script(
+        project,
+        "trap '' TERM\nexport COOKIE_C12=1\nsleep 60 & wait\nsleep 60",
+        "    timeout: 500ms\n    grace_period: 500ms\n",
+    )
     started = time.monotonic()
     answer = project.runner("apply", "p.yaml")
     assert "  a: FAILED: it ran longer than N s\n" in answer.out
@@ -307,7 +349,12 @@ def test_one_failure_stops_the_start_of_others_but_not_what_runs(project):
           after-slow: {kind: shell, script: 'true', needs: [slow]}
     """)
     assert project.runner("apply", "p.yaml", "--workers", "2").code == 1
-    assert project.statuses() == {"bad": "failed", "after-bad": "upstream_failed", "slow": "succeeded", "after-slow": "not_run"}
+    assert project.statuses() == {
+        "bad": "failed",
+        "after-bad": "upstream_failed",
+        "slow": "succeeded",
+        "after-slow": "not_run",
+    }
 
 
 def test_finish_independent_goes_on_with_what_does_not_depend_on_the_failure(project):
@@ -321,7 +368,13 @@ def test_finish_independent_goes_on_with_what_does_not_depend_on_the_failure(pro
           after-slow: {kind: shell, script: 'true', needs: [slow]}
     """)
     assert project.runner("apply", "p.yaml").code == 1
-    assert project.statuses() == {"bad": "failed", "after-bad": "upstream_failed", "slow": "succeeded", "after-slow": "succeeded", "whatever": "succeeded"}
+    assert project.statuses() == {
+        "bad": "failed",
+        "after-bad": "upstream_failed",
+        "slow": "succeeded",
+        "after-slow": "succeeded",
+        "whatever": "succeeded",
+    }
 
 
 def test_skipping_passes_on_unless_every_reference_is_guarded(project):
@@ -339,7 +392,12 @@ def test_skipping_passes_on_unless_every_reference_is_guarded(project):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_h01_a_signal_stops_the_run_and_leaves_no_process(project, number, code):
     project.pipeline(
-        "steps:\n" + "".join(f"  s{i}: {{kind: shell, script: 'export COOKIE_H01={number}; touch {project.root}/up{i}; sleep 60 & wait'}}\n" for i in range(4)) + "  end: {kind: shell, script: 'true', needs: [s0]}\n"
+        "steps:\n"
+        + "".join(
+            f"  s{i}: {{kind: shell, script: 'export COOKIE_H01={number}; touch {project.root}/up{i}; sleep 60 & wait'}}\n"
+            for i in range(4)
+        )
+        + "  end: {kind: shell, script: 'true', needs: [s0]}\n"
     )
     process = project.start("apply", "p.yaml", "--workers", "4")
     while len(list(project.root.glob("up*"))) < 4:
@@ -386,7 +444,10 @@ def test_d03_the_runner_is_killed_and_its_steps_end_the_run_is_interrupted_and_c
     while alive("COOKIE_D03=1") and time.monotonic() < until:
         time.sleep(0.05)
     assert alive("COOKIE_D03=1") == []
-    assert (project.record()["status"], project.statuses()) == ("interrupted", {"first": "succeeded", "second": "interrupted"})
+    assert (project.record()["status"], project.statuses()) == (
+        "interrupted",
+        {"first": "succeeded", "second": "interrupted"},
+    )
     run = project.record()["run"]
     (project.root / "go").touch()
     assert project.runner("retry", run).code == 0
@@ -403,7 +464,13 @@ def test_c07_a_killed_worker_costs_one_step(project):
     while not (project.root / "up").exists():
         time.sleep(0.02)
     workers = [int(pid) for pid in open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()]
-    victim = next(pid for pid in workers if "touch" in "".join(open(f"/proc/{c}/cmdline").read() for c in open(f"/proc/{pid}/task/{pid}/children").read().split()) or True)
+    victim = next(
+        pid
+        for pid in workers
+        if "touch"
+        in "".join(open(f"/proc/{c}/cmdline").read() for c in open(f"/proc/{pid}/task/{pid}/children").read().split())
+        or True
+    )
     os.kill(victim, signal.SIGKILL)
     process.communicate(timeout=30)
     statuses = project.statuses()

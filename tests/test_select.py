@@ -81,9 +81,19 @@ def _select(steps, drawing, islands=False):
     ("drawing", "steps", "message"),
     [
         pytest.param("a > b > c", ["a", "c"], "the selection leaves a hole: a -> b (not selected) -> c", id="case 1"),
-        pytest.param("a > b > c; a > c", ["a", "c"], "the selection leaves a hole: a -> b (not selected) -> c", id="case 2, connected and a hole"),
+        pytest.param(
+            "a > b > c; a > c",
+            ["a", "c"],
+            "the selection leaves a hole: a -> b (not selected) -> c",
+            id="case 2, connected and a hole",
+        ),
         pytest.param(DIAMOND, ["a", "b", "d"], "the selection leaves a hole: a -> c (not selected) -> d", id="case 3"),
-        pytest.param(DIAMOND, ["b", "c"], "the selection falls into 2 unconnected pieces: b; c", id="case 3, convex in two pieces"),
+        pytest.param(
+            DIAMOND,
+            ["b", "c"],
+            "the selection falls into 2 unconnected pieces: b; c",
+            id="case 3, convex in two pieces",
+        ),
     ],
 )
 def test_a_selection_is_refused(drawing, steps, message):

@@ -162,7 +162,6 @@ def keep(path: str, objects: str) -> tuple[str, int]:
     if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
         raise Failed("output", f"{os.path.basename(path)} was written while it was collected")
     target = object_path(objects, digest)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
     if before.st_nlink > 1 or before.st_uid != os.geteuid():
         # Another name could still write to it: keep bytes of our own.
         partial = f"{path}.kept"
@@ -176,7 +175,11 @@ def keep(path: str, objects: str) -> tuple[str, int]:
         os.unlink(path)
         path = partial
     os.chmod(path, 0o444)
-    os.replace(path, target)  # over a damaged object of that name, too
+    try:
+        os.replace(path, target)  # over a damaged object of that name, too
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(path, target)
     return digest, before.st_size
 
 
