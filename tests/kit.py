@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import itertools
 import os
 import re
 import subprocess
@@ -73,7 +74,7 @@ def chain(drawing: str) -> dict[str, tuple[str, ...]]:
         names = [name.strip() for name in path.split(">")]
         for name in names:
             before.setdefault(name, [])
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in itertools.pairwise(names):
             if first not in before[second]:
                 before[second].append(first)
     return {name: tuple(priors) for name, priors in before.items()}

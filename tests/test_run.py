@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,16 @@ def alive(cookie: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command(pid: int) -> str:
+    """What a process was started with; for a shell step, its script too."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return " ".join([*words, *(Path(word).read_text() for word in words if word.endswith("/script"))])
 
 
 def test_a_run_in_lines(project):
@@ -394,7 +405,7 @@ def test_h01_a_signal_stops_the_run_and_leaves_no_process(project, number, code)
     project.pipeline(
         "steps:\n"
         + "".join(
-            f"  s{i}: {{kind: shell, script: 'export COOKIE_H01={number}; touch {project.root}/up{i}; sleep 60 & wait'}}\n"
+            f"  s{i}: {{kind: shell, script: 'export COOKIE_H01={number.name}; touch {project.root}/up{i}; sleep 60 & wait'}}\n"
             for i in range(4)
         )
         + "  end: {kind: shell, script: 'true', needs: [s0]}\n"
@@ -408,7 +419,7 @@ def test_h01_a_signal_stops_the_run_and_leaves_no_process(project, number, code)
     assert f"stopping ({number.name})" in out
     assert project.statuses() == {**dict.fromkeys(["s0", "s1", "s2", "s3"], "stopped"), "end": "not_run"}
     assert project.record()["status"] == "stopped"
-    assert alive(f"COOKIE_H01={int(number)}") == []
+    assert alive(f"COOKIE_H01={number.name}") == []
 
 
 def test_h02_a_second_signal_kills_at_once(project):
@@ -463,13 +474,8 @@ def test_c07_a_killed_worker_costs_one_step(project):
     process = project.start("apply", "p.yaml", "--workers", "2")
     while not (project.root / "up").exists():
         time.sleep(0.02)
-    workers = [int(pid) for pid in open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()]
     victim = next(
-        pid
-        for pid in workers
-        if "touch"
-        in "".join(open(f"/proc/{c}/cmdline").read() for c in open(f"/proc/{pid}/task/{pid}/children").read().split())
-        or True
+        worker for worker in children(process.pid) if any("touch" in command(pid) for pid in children(worker))
     )
     os.kill(victim, signal.SIGKILL)
     process.communicate(timeout=30)

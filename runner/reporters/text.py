@@ -155,8 +155,11 @@ def tail_lines(event: StepEnded) -> list[str]:
 
 
 def run_end_lines(event: RunEnded) -> list[str]:
-    expected = ", as expected" if event.status != "succeeded" and not event.exit_code else ""
-    lines = [f"run {event.status}{expected} in {seconds(event.seconds)}" + (f": {_safe(event.reason)}" if event.reason else "")]
+    expected = ", as expected," if event.status != "succeeded" and not event.exit_code else ""
+    lines = [
+        f"run {event.status}{expected} in {seconds(event.seconds)}"
+        + (f": {_safe(event.reason)}" if event.reason else "")
+    ]
     lines += [
         f"  {name} = {_short(value if not isinstance(value, dict) else value.get('name', value))}"
         for name, value in event.outputs.items()

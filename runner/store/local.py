@@ -97,7 +97,6 @@ class LocalStore:
             connection = sqlite3.connect(":memory:", isolation_level=None)
             connection.executescript(_TABLES)
             return connection
-        fresh = not os.path.exists(place)
         try:
             connection = self._connect(place)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -115,11 +114,9 @@ class LocalStore:
                 for end in ("", "-wal", "-shm"):
                     os.replace(f"{place}{end}", f"{self.path}/quarantine/index.db{end}")
             connection = self._connect(place)
-            fresh = False
-        if not fresh or os.listdir(f"{self.path}/runs"):
-            self.notices.append("the index was missing or damaged; it was made anew from the journals")
         try:
-            self._fill(connection)
+            if self._fill(connection):
+                self.notices.append("the index was missing or damaged; it was made anew from the journals")
         except sqlite3.OperationalError as error:
             if "readonly" in str(error):
                 return self._read_only(place)
@@ -148,9 +145,12 @@ class LocalStore:
             self._fill(connection)
         return connection
 
-    def _fill(self, connection: sqlite3.Connection) -> None:
-        """Make the index anew from the journals, in the order in which the runs began."""
+    def _fill(self, connection: sqlite3.Connection) -> int:
+        """Make the index anew from the journals, in the order in which the runs began; return how many there are."""
         connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone()[0] == INDEX_FORMAT:
+            connection.execute("COMMIT")  # another process has just done it
+            return 0
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")]
         for table in tables:
             connection.execute(f"DROP TABLE {table}")
@@ -163,6 +163,7 @@ class LocalStore:
             ended = [record.ended] if record.ended else []
             self._enter(connection, record.id, [record.started, *record.steps.values(), *ended], record.id)
         connection.execute("COMMIT")
+        return len(records)
 
     def reindex(self) -> int:
         """Make the index anew; return how many runs it has."""
@@ -379,7 +380,12 @@ class LocalStore:
 
     def forget(self, digests: Iterable[str]) -> None:
         """No longer offer successes whose outputs have these digests."""
-        self.index.executemany("DELETE FROM successes WHERE instr(detail, ?)", [(digest,) for digest in digests])
+        for digest in digests:
+            for seq, detail in self.index.execute(
+                "SELECT seq, detail FROM successes WHERE instr(detail, ?)", (digest,)
+            ).fetchall():
+                if any(output.get("digest") == digest for output in json.loads(detail)["outputs"].values()):
+                    self.index.execute("DELETE FROM successes WHERE seq=?", (seq,))
 
     def verify(self) -> Iterator[Damage]:
         """Yield all damage: of objects and manifests by their bytes, of runs by what their journals name."""
