@@ -388,7 +388,7 @@ class Control:
     def read(self) -> None:
         content = os.read(self.fd, CHUNK)
         if not content:
-            self.gone = self.kill = True
+            self.gone = self.stop = self.kill = True
             return
         *lines, self.buffer = (self.buffer + content).split(b"\n")
         for line in lines:
@@ -563,9 +563,9 @@ def _supervise(
             alive = reap(spare)
             if alive:
                 empty = 0
-                leftover = True
-                if asked is None:
-                    asked = now
+                if not leftover:
+                    leftover = True
+                    asked = asked or now
                     for other in alive:
                         send(other, signal.SIGTERM)
                 elif force and killed_at is None:
