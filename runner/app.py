@@ -51,10 +51,10 @@ def read(path: str, overrides: Mapping[str, str] | None = None) -> Asked:
                 )
             ]
         )
-    project = Project.of(path)
     document = documents.load(Path(path), path)
     check_document(document)
     if document.value["kind"] == "Run":
+        project = Project.of(path, os.path.join(os.path.dirname(path), document.value["pipeline"].replace("\0", "")))
         if overrides:
             raise UsageError(
                 "-p goes with a pipeline file only; a run file is the whole request",
@@ -63,6 +63,7 @@ def read(path: str, overrides: Mapping[str, str] | None = None) -> Asked:
         request = compile_request(document, project, project.location(path))
         pipeline = _pipeline(project, request.pipeline, os.path.join(os.path.dirname(path), document.value["pipeline"]))
         return Asked(project, pipeline, _graph(pipeline), request, document)
+    project = Project.of(path)
     pipeline = compile_pipeline(document, project, project.location(path))
     request = RunRequest(
         pipeline=pipeline.path, base=project.location(os.getcwd()), params=_overrides(pipeline, overrides or {})

@@ -47,15 +47,15 @@ class Project:
         self._folders: dict[str, str] = {}
 
     @staticmethod
-    def of(path: str) -> Project:
-        """Return the project that a file belongs to: the nearest folder above with runner.toml or .git, else the file's."""
+    def of(path: str, pipeline: str = "") -> Project:
+        """Return the project of a file: the nearest folder above with runner.toml or .git, else the pipeline's folder."""
         folder = os.path.dirname(os.path.realpath(path))
         above = folder
         while True:
             if any(os.path.exists(f"{above}/{name}") for name in ("runner.toml", ".git")):
                 return Project(above)
             if above == os.path.dirname(above):
-                return Project(folder)
+                return Project(os.path.dirname(os.path.realpath(pipeline)) if pipeline else folder)
             above = os.path.dirname(above)
 
     def location(self, path: str) -> str:

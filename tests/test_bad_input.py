@@ -247,3 +247,11 @@ def test_a_parameter_beside_a_run_file_is_refused(project):
     assert project.runner("apply", "run.yaml", "-p", "x=1").err == (
         "error: -p goes with a pipeline file only; a run file is the whole request\n  = help: write the parameter into `params` of the run file\n"
     )
+
+
+def test_without_a_mark_the_project_is_the_pipelines_folder(project):
+    (project.root / "runner.toml").unlink()
+    project.pipeline(STEP)
+    project.write(runs__run_yaml="apiVersion: runner/v1\nkind: Run\npipeline: ../p.yaml\n")
+    assert project.runner("apply", "runs/run.yaml").code == 0
+    assert (project.root / ".runner").is_dir()

@@ -161,7 +161,7 @@ def test_a_user_who_may_only_read_can_look(ran):
     for above in list(ran.root.parents)[:-2]:
         above.chmod(above.stat().st_mode | 0o055)
     run = ran.record()["run"]
-    code = f"import os; from runner.cli import run; os.chdir({str(ran.root)!r}); run(['show', {run!r}]); run(['logs', {run!r}]); os.setgid(65534); os.setuid(65534); raise SystemExit(run(['show', {run!r}]) or run(['runs']) or run(['logs', {run!r}]))"
+    code = f"import os; from runner.cli import run; os.chdir({str(ran.root)!r}); [run([c, *a]) for c, a in (('show', [{run!r}]), ('runs', []), ('logs', [{run!r}]))]; os.setgid(65534); os.setuid(65534); raise SystemExit(run(['show', {run!r}]) or run(['runs']) or run(['logs', {run!r}]))"
     import sys
 
     import runner
