@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -528,3 +529,24 @@ def test_a_huge_line_of_log_is_cut_in_the_middle_and_costs_no_memory(project):
     assert project.runner("apply", "p.yaml").code == 0
     log = project.runner("logs", project.record()["run"], "a").out
     assert (len(log) < 110_000, "bytes cut ...]" in log, log.endswith("xxxend\n")) == (True, True, True)
+
+
+def test_f01_a_full_disk_fails_the_run_and_leaves_no_process_and_a_whole_store(project):
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(project.root)], capture_output=True
+        ).returncode
+    ):
+        pytest.skip("needs a user who may mount a tmpfs")
+    try:
+        (project.root / "runner.toml").touch()
+        script(
+            project, "export COOKIE_F01=1\ntrap '' PIPE TERM\nhead -c 6000000 /dev/zero | tr '\\0' x || true; sleep 60"
+        )
+        answer = project.runner("apply", "p.yaml")
+        assert (answer.code, "  a: FAILED: No space left on device\n" in answer.out) == (6, True)
+        assert alive("COOKIE_F01=1") == []
+        assert project.runner("store", "verify").code == 0
+    finally:
+        subprocess.run(["umount", str(project.root)], check=True)

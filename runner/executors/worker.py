@@ -509,8 +509,22 @@ def run(call: Json, control: Control | None, warm: Warm | None, spare: Set[int])
         spare = spare | warm.pids
     try:
         return _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, started)
+    except BaseException:
+        end_all(spare)  # a log that cannot be written must not leave the step running
+        raise
     finally:
         os.close(read_end)
+
+
+def end_all(spare: Set[int]) -> None:
+    """Kill every descendant but `spare`, until none is found twice."""
+    empty = 0
+    while empty < 2:
+        for pid in [p for p in descendants() if p not in spare]:
+            send(pid, signal.SIGKILL)
+        empty = 0 if reap(spare) else empty + 1
+        if not empty:
+            time.sleep(0.005)
 
 
 def _supervise(
@@ -712,8 +726,7 @@ def main() -> None:
         line = json.dumps(outcome).encode() + b"\n"
         while line:
             line = line[os.write(1, line) :]
-    for pid in descendants():
-        send(pid, signal.SIGKILL)
+    end_all(frozenset())
 
 
 if __name__ == "__main__":
