@@ -26,8 +26,9 @@ RUNNER = shutil.which("runner", path=os.path.dirname(sys.executable)) or "runner
 
 def timed(command: list[str], cwd: Path) -> float:
     """Return the seconds of one command, which must succeed."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # a user's shell does not set it
     started = time.perf_counter()
-    subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started
 
 

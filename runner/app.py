@@ -20,11 +20,12 @@ from .errors import Diagnostic, Invalid, ReferenceRunError, SelectionError, Usag
 from .graph import Graph
 from .language import check_document
 from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
-from .plan import Comparison, Plan, Reuse, changed_steps, make_plan, unchanged
+from .plan import Cached, Comparison, Plan, Reuse, Skip, changed_steps, make_plan, unchanged
 from .project import Project, Settings
 from .record import Event, RunRecord
 from .reference import choose
 from .select import SelectorError
+from .store import Store
 from .store.local import LocalStore
 
 Reporter = Callable[[Event], None]
@@ -213,9 +214,15 @@ def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset:
     )
 
 
-def earlier(made: Plan, store: LocalStore) -> RunRecord | None:
+def earlier(made: Plan, store: Store) -> str | None:
     """Return the run that has all that the plan would do, if the request is unchanged."""
-    return next((record for record in store.same_request(made.request_digest) if unchanged(made, record)), None)
+    for run in store.same_request(made.request_digest):
+        if all(isinstance(d, Cached | Skip) for d in made.decisions.values()):
+            return run  # nothing would run: the journal of that run need not be read
+        record = store.run(run)
+        if record is not None and unchanged(made, record):
+            return run
+    return None
 
 
 def verified(asked: Asked, store: LocalStore, made: Plan, whole: bool, show: Callable[[Plan], None]) -> Plan:

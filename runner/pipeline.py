@@ -538,6 +538,8 @@ class _Compiler:
     def _find_maybe(self) -> None:
         """Find the steps that can be skipped: gated ones, and what stands behind them."""
         self.maybe = {n for n, b in self.raw.items() if n in self.branches or b.get("when", True) is not True}
+        if not self.maybe:
+            return
         after: dict[str, list[str]] = {}
         for name, body in self.raw.items():
             if body.get("trigger", "all_succeeded") != "all_succeeded":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from . import __version__
@@ -203,7 +204,6 @@ class _Planning:
         self.ends: dict[str, str] = {}  # how the steps end whose end is known already
         self.before: dict[str, Before] = {}
         self.taken: dict[str, bool | None] = {}
-        self.base = self._base()
         for name in self.graph.order:
             step = self.pipeline.steps[name]
             if name in chosen:
@@ -255,7 +255,8 @@ class _Planning:
             forced |= expand(text, self.pipeline, self.graph, facts, "force", index)
         return forced
 
-    def _base(self) -> RunRecord | None:
+    @cached_property
+    def base(self) -> RunRecord | None:
         """The run that reasons compare with: the reference, or else the newest finished one."""
         if self.reference:
             return self.reference.record

@@ -137,8 +137,8 @@ def to_json(event: Event) -> dict[str, Any]:
 def of_json(value: Mapping[str, Any]) -> Event:
     """Return the event that was written as `value`; fields of a newer minor version are passed over."""
     kind = EVENTS[value["event"]]
-    known = _DEFAULTS[kind]
-    return kind(**{k: v for k, v in value.items() if k in known})
+    known = _DEFAULTS[kind].keys()
+    return kind(**{k: value[k] for k in value.keys() & known})
 
 
 @dataclass(frozen=True)

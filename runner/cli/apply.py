@@ -69,14 +69,14 @@ def perform(asked: Asked, again: bool, workers: int | None, form: str, store: st
     def show(plan: Plan) -> None:
         click.echo(text.plan_text(plan), err=form == "json")
 
-    if not made.findings and not again and (record := app.earlier(made, opened)):
+    if not made.findings and not again and (run := app.earlier(made, opened)):
         engine.verify_kept(made, opened, whole=False)
-        message = f"nothing to do: run {record.id} has done this already (--again runs it anew)"
+        message = f"nothing to do: run {run} has done this already (--again runs it anew)"
         click.echo(message, err=form == "json")
         if form == "json":
             import json
 
-            click.echo(json.dumps({"event": "unchanged", "run": record.id}))
+            click.echo(json.dumps({"event": "unchanged", "run": run}))
         return 0
     show(made)
     made.refuse_findings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +60,9 @@ class Store(Past, Protocol):
 
     def resolve(self, text: str) -> str:
         """Return the id of the one run whose id ends with `text`; raise ReferenceRunError for none or several."""
+
+    def same_request(self, digest: str) -> Iterator[str]:
+        """Yield the runs of a request that ended with exit code 0, newest first."""
 
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         """Return runs, newest first."""

@@ -290,14 +290,14 @@ class LocalStore:
             if record is not None and record.finished:
                 yield record
 
-    def same_request(self, digest: str) -> Iterator[RunRecord]:
-        """Yield the finished runs of a request, newest first."""
-        for (id,) in self.index.execute(
-            "SELECT id FROM runs WHERE request_digest=? ORDER BY seq DESC LIMIT 5", (digest,)
-        ).fetchall():
-            record = self.run(id)
-            if record is not None and record.finished:
-                yield record
+    def same_request(self, digest: str) -> Iterator[str]:
+        """Yield the runs of a request that ended with exit code 0, newest first."""
+        rows = self.index.execute(
+            "SELECT id FROM runs WHERE request_digest=? AND json_extract(summary, '$.exit_code')=0 ORDER BY seq DESC LIMIT 5",
+            (digest,),
+        )
+        for (id,) in rows.fetchall():
+            yield id
 
     def success(self, fingerprint: str) -> StepEnded | None:
         row = self.index.execute(

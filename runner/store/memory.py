@@ -46,11 +46,11 @@ class MemoryStore:
             if record and record.finished and record.started.pipeline == pipeline:
                 yield record
 
-    def same_request(self, digest: str) -> Iterator[RunRecord]:
+    def same_request(self, digest: str) -> Iterator[str]:
         for id in reversed(self.journals):
             record = self.run(id)
-            if record and record.finished and record.started.request_digest == digest:
-                yield record
+            if record and record.started.request_digest == digest and record.ended and record.ended.exit_code == 0:
+                yield id
 
     def success(self, fingerprint: str) -> StepEnded | None:
         for events in reversed(self.journals.values()):
