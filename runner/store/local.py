@@ -48,7 +48,8 @@ class LocalStore:
         self.path = path
         self._connection: sqlite3.Connection | None = None
         self._records: dict[str, RunRecord | None] = {}
-        self._noted: dict[str, tuple[str, str]] = {}
+        self._noted: dict[str, tuple[str, str]] = {}  # learnt, to be kept
+        self._known: dict[str, tuple[str, str]] = {}  # as kept
         self.notices: list[str] = []
         if create and not os.path.exists(f"{path}/format"):
             self._create()
@@ -349,7 +350,10 @@ class LocalStore:
 
     def damaged(self, artifacts: Iterable[tuple[str, str]], whole: bool) -> list[Damage]:
         found = []
-        for digest, kind in dict.fromkeys(artifacts):
+        wanted = dict.fromkeys(artifacts)
+        if not whole:
+            self._learn([self.object(digest, kind) for digest, kind in wanted])
+        for digest, kind in wanted:
             if kind == "dir":
                 if wrong := self._wrong(digest, "dir", True):
                     found.append(Damage(digest, wrong))
@@ -361,6 +365,16 @@ class LocalStore:
                 found.append(Damage(digest, wrong))
         self.flush()
         return found
+
+    def _learn(self, paths: Sequence[str]) -> None:
+        """Look up what was noted of many files at once."""
+        for start in range(0, len(paths), 500):
+            some = paths[start : start + 500]
+            marks = ",".join("?" * len(some))
+            for path, mark, digest in self.index.execute(
+                f"SELECT path, mark, digest FROM files WHERE path IN ({marks})", some
+            ):
+                self._known[path] = (mark, digest)
 
     def _wrong(self, digest: str, kind: str, whole: bool) -> str:
         path = self.object(digest, kind)
@@ -417,7 +431,7 @@ class LocalStore:
         found = os.stat(path)
         mark = f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
         if trust:
-            noted = self._noted.get(path)
+            noted = self._noted.get(path) or self._known.get(path)
             if noted is None:
                 row = self.index.execute("SELECT mark, digest FROM files WHERE path=?", (path,)).fetchone()
                 noted = (row[0], row[1]) if row else None
