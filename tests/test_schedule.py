@@ -1,0 +1,81 @@
+"""When a step is tried again, and how much runs at once."""
+
+import pytest
+
+from runner.pipeline import Retry
+from runner.plan import Run
+from runner.schedule import Capacity, Need, Schedule, next_wait
+from tests.kit import Lab, drawn
+
+THREE = Retry(max_attempts=3, interval=5, backoff=2, jitter=0.1, max_interval=8)
+
+
+@pytest.mark.parametrize(
+    ("retry", "cause", "code", "attempt", "elapsed", "spin", "wait"),
+    [
+        pytest.param(THREE, "exit", 1, 1, 0, 0, 5, id="the first wait is the interval"),
+        pytest.param(THREE, "exit", 1, 2, 0, 0, 8, id="the second is capped"),
+        pytest.param(THREE, "exit", 1, 1, 0, 1, 5.5, id="jitter"),
+        pytest.param(THREE, "exit", 1, 3, 0, 0, None, id="no attempt is left"),
+        pytest.param(THREE, "timeout", None, 1, 0, 0, None, id="a timeout is not among the errors"),
+        pytest.param(
+            Retry(max_attempts=2, errors=frozenset({"timeout"})), "timeout", None, 1, 0, 0, 5.0, id="unless asked for"
+        ),
+        pytest.param(
+            Retry(max_attempts=2, errors=frozenset({"any"})), "output", None, 1, 0, 0, None, id="wrong outputs never"
+        ),
+        pytest.param(
+            Retry(max_attempts=2, exit_codes=frozenset({75})), "exit", 1, 1, 0, 0, None, id="another exit code"
+        ),
+        pytest.param(Retry(max_attempts=2, exit_codes=frozenset({75})), "exit", 75, 1, 0, 0, 5.0, id="that exit code"),
+        pytest.param(Retry(max_attempts=9, expire_after=60), "exit", 1, 1, 56, 0, None, id="too late"),
+    ],
+)
+def test_the_wait_before_the_next_attempt(retry, cause, code, attempt, elapsed, spin, wait):
+    assert next_wait(retry, cause, code, attempt, elapsed, spin) == wait
+
+
+def schedule(drawing, needs=None, workers=2, cpu=4.0, memory=None):
+    plan = Lab(drawn(drawing)).plan()
+    assert all(isinstance(d, Run) for d in plan.decisions.values())
+    return Schedule(
+        plan, {n: (needs or {}).get(n, Need()) for n in plan.decisions}, Capacity(workers, cpu, memory), "fail_fast"
+    )
+
+
+def test_no_more_begin_than_there_are_workers_and_in_topological_order():
+    it = schedule("a > d; b > d; c > d")
+    assert list(it.begin(0)) == ["a", "b"]
+    it.end("a", "succeeded")
+    assert list(it.begin(0)) == ["c"]
+
+
+def test_what_does_not_fit_lets_smaller_ones_pass():
+    it = schedule("a; b; c", {"a": Need(3), "b": Need(3), "c": Need(1)}, workers=3)
+    assert list(it.begin(0)) == ["a", "c"]
+    it.end("a", "succeeded")
+    assert list(it.begin(0)) == ["b"]
+
+
+def test_what_is_too_large_for_the_totals_runs_alone():
+    it = schedule("a; b", {"a": Need(1, 100), "b": Need(1, 10)}, memory=50)
+    assert list(it.begin(0)) == ["a"]
+    it.end("a", "succeeded")
+    assert list(it.begin(0)) == ["b"]
+
+
+def test_after_a_failure_nothing_begins_and_the_rest_says_why():
+    it = schedule("a > c; b")
+    assert list(it.begin(0)) == ["a", "b"]
+    it.end("a", "failed")
+    it.end("b", "succeeded")
+    assert [(name, closed.status, closed.by) for name, closed in it.closed()] == [("c", "upstream_failed", "a")]
+    assert list(it.begin(0)) == []
+
+
+def test_a_step_that_is_tried_again_waits_for_its_time():
+    it = schedule("a")
+    assert list(it.begin(0)) == ["a"]
+    it.again("a", 10.0)
+    assert (list(it.begin(9)), it.next_time(), it.over) == ([], 10.0, False)
+    assert list(it.begin(10)) == ["a"]
