@@ -7,6 +7,7 @@ engine runs the plan, and each event goes to the reporters.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 from . import document as documents
 from . import engine
 from .document import Document, Keys
-from .errors import Diagnostic, Invalid, ReferenceRunError, SelectionError, UsageError
+from .errors import Diagnostic, EnvironmentFailure, Invalid, ReferenceRunError, SelectionError, UsageError
 from .graph import Graph
 from .language import check_document
 from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
@@ -96,17 +97,12 @@ def _overrides(pipeline: Pipeline, given: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
-def retry_request(store: LocalStore, id: str) -> tuple[Asked, list[str]]:
+def retry_request(project: Project, store: LocalStore, id: str) -> tuple[Asked, list[str]]:
     """Return the request that runs again what did not succeed in a run, and the steps that it selects."""
     record = store.run(id)
     assert record is not None  # `resolve` found it
     if not record.finished:
         raise ReferenceRunError(f"run {id} is {record.status}", help="wait until it has ended")
-    project = (
-        Project(os.path.dirname(store.path))
-        if os.path.basename(store.path) == ".runner"
-        else Project.of(os.getcwd() + "/x")
-    )
     pipeline = _pipeline(project, record.started.path, os.path.relpath(project.path(record.started.path)))
     graph = _graph(pipeline)
     ends = record.statuses
@@ -212,6 +208,41 @@ def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset:
     return asked.document.diagnostic(
         code, text, at, key=len(at) == 1 and isinstance(value, list | dict), offset=offset if inside else 0, help=help
     )
+
+
+def lacks(made: Plan, workers_memory: int) -> list[tuple[str, str]]:
+    """Return each step that would run and what this machine lacks for it: a program or memory (W310)."""
+    found = []
+    path = engine.search_path()
+    for name in made.runs:
+        step = made.pipeline.steps[name]
+        program = step.own.get("command", step.own.get("shell", [None]))[0]
+        if (
+            isinstance(program, str)
+            and program != "python"
+            and "/" not in program
+            and shutil.which(program, path=path) is None
+        ):
+            found.append((name, f"there is no program {program}"))
+        needed = engine.memory_of(step, made)
+        if needed > workers_memory:
+            found.append((name, f"it asks for {needed >> 20} MiB of memory; there are {workers_memory >> 20}"))
+    return found
+
+
+def refuse_lacks(made: Plan) -> None:
+    """Raise EnvironmentFailure if a step that is sure to run cannot run on this machine."""
+    sure = [(n, what) for n, what in lacks(made, machine_memory(made)) if not made.decisions[n].may]
+    if sure:
+        raise EnvironmentFailure(
+            "; ".join(f"step {name}: {what}" for name, what in sure), help="install it here, or run on another machine"
+        )
+
+
+def machine_memory(made: Plan) -> int:
+    """Return the bytes that the steps of a run may ask for."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(there, made.request.memory) if made.request.memory else there
 
 
 def earlier(made: Plan, store: Store) -> str | None:

@@ -91,7 +91,7 @@ class _Engine:
         self.stops = 0
         self.spin = random.Random()
         self.env = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith("LC_")}
-        self.env["PATH"] = os.path.dirname(sys.executable) + os.pathsep + self.env.get("PATH", os.defpath)
+        self.env["PATH"] = search_path()
         workers = min(workshop.workers, plan.pipeline.max_parallel or workshop.workers)
         self.schedule = Schedule(
             plan,
@@ -106,12 +106,7 @@ class _Engine:
             step = self.steps[name]
             if step.has_process:
                 cpu = settle(step.cpu, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
-                memory = settle(
-                    step.memory, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names
-                )
-                needs[name] = Need(
-                    min(float(cpu), self.workshop.cpu), to_bytes(memory) if isinstance(memory, str) else memory or 0
-                )
+                needs[name] = Need(min(float(cpu), self.workshop.cpu), memory_of(step, self.plan))
         return needs
 
     # the loop
@@ -577,6 +572,17 @@ class _Engine:
             if value is not None:
                 results[name] = plain_json(value)
         return results
+
+
+def search_path() -> str:
+    """Return the PATH of steps: the folder of this interpreter comes first."""
+    return os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", os.defpath)
+
+
+def memory_of(step: Step, plan: Plan) -> int:
+    """Return the bytes of memory that a step asks for."""
+    memory = settle(step.memory, step, plan.pipeline, plan.params, {}, plan.world, {})
+    return to_bytes(memory) if isinstance(memory, str) else memory or 0
 
 
 def _upper(name: str) -> str:

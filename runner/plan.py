@@ -193,9 +193,7 @@ class _Planning:
     notes: list[str] = field(default_factory=list)
 
     def plan(self) -> Plan:
-        self.mode = self.request.mode or (
-            "full" if self.request.select is not None or self.request.exclude else "incremental"
-        )
+        self.mode = self.request.mode or ("full" if self.request.select is not None else "incremental")
         self._check_assume()
         self.forced = self._forced()
         verdicts = verdicts_of(self)
@@ -217,6 +215,11 @@ class _Planning:
             self._settle(decision)
             self.decisions[name] = decision
         self._check_branches()
+        self.notes += [
+            f"W404 the parameter `{name}` is deprecated"
+            for name in self.request.params
+            if self.pipeline.params[name].deprecated
+        ]
         findings = self._findings()
         plan = Plan(
             self.pipeline, self.graph, self.request, self.params, self.sources, self.selection, self.reference, self.mode,
@@ -327,6 +330,7 @@ class _Planning:
         ended = record.steps[step.name]
         verdict = verdicts[step.name]
         origin = f" via {record.id}" if ended.produced_by and ended.produced_by != record.id else ""
+        sealed = ", same as declared, unsealed" if step.workdir == "project" and verdict.word == "same" else ""
         was = (
             f", it was {_word(ended.taken)}"
             if ended.taken is not None
@@ -335,7 +339,7 @@ class _Planning:
             else ""
         )
         return Reuse(
-            step=step.name, reasons=(f"from {ended.produced_by or record.id}{origin}{was}", *map(str, verdict.causes)),
+            step=step.name, reasons=(f"from {ended.produced_by or record.id}{origin}{was}{sealed}", *map(str, verdict.causes)),
             past=ended, run=record.id, verdict=verdict.word, causes=verdict.causes, cause=verdict.cause,
         )  # fmt: skip
 
@@ -432,6 +436,8 @@ class _Planning:
             reasons.append("forced")
         elif not step.outputs:
             reasons.append("it has no outputs: it acts on the world")
+        elif step.workdir == "project":
+            reasons.append("unsealed: it works in the project's folder")
         elif not step.cache.enabled and self.mode == "incremental":
             reasons.append("its cache is off")
         known = all(name in self.ends for name in step.reads)

@@ -518,9 +518,32 @@ def test_arguments_come_through_byte_for_byte(project):
 
 
 def test_a_missing_program_is_a_failure_of_the_environment(project):
-    project.pipeline("steps: {a: {kind: command, command: [no-such-program]}}")
+    project.pipeline(
+        "steps: {a: {kind: command, command: [no-such-program]}, b: {kind: shell, script: x, resources: {memory: 9T}}}"
+    )
+    assert (
+        project.runner("plan", "p.yaml").err.splitlines()[0]
+        == "warning[W310]: step a: there is no program no-such-program"
+    )
     answer = project.runner("apply", "p.yaml")
-    assert (answer.code, "FAILED: there is no program no-such-program" in answer.out) == (6, True)
+    assert (
+        answer.code,
+        answer.err.splitlines()[0].startswith(
+            "error: step a: there is no program no-such-program; step b: it asks for"
+        ),
+    ) == (6, True)
+    assert project.runner("runs").out == "there are no runs yet\n"
+
+
+def test_a_missing_program_behind_a_gate_fails_its_step_when_the_gate_opens(project):
+    project.pipeline("""
+        steps:
+          a: {kind: shell, script: 'echo 1 > "$RUNNER_OUTPUT_O"', outputs: {o: {type: file}, n: {type: integer, from: o}}}
+          check: {kind: condition, if: $(steps.a.outputs.n == 1), then: [b]}
+          b: {kind: command, command: [no-such-program]}
+    """)
+    answer = project.runner("apply", "p.yaml")
+    assert (answer.code, "  b: FAILED: there is no program no-such-program\n" in answer.out) == (6, True)
 
 
 def test_a_huge_line_of_log_is_cut_in_the_middle_and_costs_no_memory(project):

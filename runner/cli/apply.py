@@ -81,6 +81,7 @@ def perform(asked: Asked, again: bool, workers: int | None, form: str, store: st
     show(made)
     made.refuse_findings()
     made = app.verified(asked, opened, made, settings.verify == "always", show)
+    app.refuse_lacks(made)
     click.echo("", err=form == "json")
     gc.freeze()  # what planning made stays; only what the run makes is worth collecting
     gc.enable()

@@ -37,6 +37,8 @@ def command(file: str, params: tuple[str, ...], detailed_exitcode: bool, form: s
     click.echo(forms[form](made))
     for warning in asked.pipeline.warnings:
         click.echo(str(warning), err=True)
+    for name, what in app.lacks(made, app.machine_memory(made)):
+        click.echo(f"warning[W310]: step {name}: {what}", err=True)
     engine.verify_kept(made, opened, whole=False)
     if made.findings:
         return 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import complete_runs, epilog, output_option, store_option, the_store, workers_option
+from .options import complete_runs, epilog, here, output_option, store_option, the_store, workers_option
 
 
 @click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 130))
@@ -27,7 +27,7 @@ def command(run: str, show: bool, workers: int | None, form: str, store: str | N
 
     opened = the_store(store)
     id = opened.resolve(run)
-    asked, chosen = app.retry_request(opened, id)
+    asked, chosen = app.retry_request(here()[0], opened, id)
     if not chosen:
         click.echo(f"run {id} has nothing to retry: all its steps succeeded or were skipped")
         return 0

@@ -10,4 +10,6 @@ from .kinds import Launch, Place
 
 
 def launch(own: Mapping[str, Any], place: Place) -> Launch:
-    return Launch(tuple(text_of(item) for item in own["command"]))
+    argv = [text_of(item) for item in own["command"]]
+    # `python` is the interpreter that runs this, also where its folder has none of that name.
+    return Launch((place.interpreter if argv[0] == "python" else argv[0], *argv[1:]))
