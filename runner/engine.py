@@ -349,7 +349,7 @@ class _Engine:
         self, step: Step, evaluated: Evaluated, root: str, cwd: str, work: str, attempt: int, values: str
     ) -> dict[str, str]:
         env = {
-            **self.env, "TMPDIR": f"{root}/tmp", "RUNNER_CONTEXT": f"{root}/context.json", "RUNNER_VALUES": values, "RUNNER_RUN_ID": self.run,
+            **self.env, "TMPDIR": root, "RUNNER_CONTEXT": f"{root}/context.json", "RUNNER_VALUES": values, "RUNNER_RUN_ID": self.run,
             "RUNNER_STEP": step.name, "RUNNER_ATTEMPT": str(attempt), "RUNNER_OUTPUT_DIR": work,
         }  # fmt: skip
         for name, value in evaluated.inputs.items():

@@ -60,17 +60,20 @@ def signature(path: str) -> Any:
 def stage(call: Json) -> dict[str, tuple[Any, str]]:
     """Make the attempt's directory with only what the step declares; return the signatures of its inputs."""
     root = call["root"]
-    os.makedirs(root)
-    os.mkdir(f"{root}/tmp")
-    work = call["work"]
-    os.makedirs(work)
-    made = {work}
+    os.makedirs(os.path.dirname(root), exist_ok=True)
+    os.mkdir(root)
+    made = {root}
+
+    def make(folder: str) -> None:
+        if folder not in made:
+            make(os.path.dirname(folder))
+            os.mkdir(folder)
+            made.add(folder)
 
     def folder_of(path: str) -> None:
-        folder = os.path.dirname(path)
-        if folder not in made:
-            os.makedirs(folder, exist_ok=True)
-            made.add(folder)
+        make(os.path.dirname(path))
+
+    make(call["work"])
 
     for path, text in call["files"].items():
         with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -93,7 +96,7 @@ def stage(call: Json) -> dict[str, tuple[Any, str]]:
         folder_of(target)
         unpack(target, manifest, objects)
     for path in call["folders"]:
-        os.makedirs(path, exist_ok=True)
+        make(path)
     return marks
 
 
@@ -701,6 +704,9 @@ def attempt(
 
 def remove(path: str) -> None:
     """Remove a tree, whatever its modes."""
+    with contextlib.suppress(OSError):
+        _remove_plain(path)  # no process is left that could swap a folder for a link meanwhile
+        return
     import shutil
 
     def unlock(function: Any, name: str, _: Any) -> None:
@@ -713,6 +719,16 @@ def remove(path: str) -> None:
     shutil.rmtree(path, onerror=unlock)
     if os.path.lexists(path):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_plain(path: str) -> None:
+    with os.scandir(path) as found:
+        for item in found:
+            if item.is_dir(follow_symlinks=False):
+                _remove_plain(item.path)
+            else:
+                os.unlink(item.path)
+    os.rmdir(path)
 
 
 def main() -> None:

@@ -539,7 +539,7 @@ class LocalLedger:
         return f"{self.folder}/logs/{step}/{attempt}.log"
 
     def scratch(self, step: str, attempt: int) -> str:
-        return f"{self.store.path}/tmp/{self.id}/{step}/{attempt}"
+        return f"{self.store.path}/tmp/{self.id}/{step}.{attempt}"
 
     def close(self) -> None:
         worker.remove(f"{self.store.path}/tmp/{self.id}") if os.path.exists(
