@@ -1,7 +1,7 @@
 """Plan -> Events: the only place where steps happen.
 
-The engine looks at the plan and nothing else. It runs in one thread; a finished step may feed the next at once,
-but is told as done only after the ledger has made it durable.
+The engine looks at the plan and nothing else. A finished step may feed the next at once, but is told as done only
+after the ledger has made it durable; a thread of its own waits for the disk, so that steps do not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Thread
 from typing import Any
 
 from .collect import WrongOutput, values_of
@@ -64,9 +65,12 @@ class Workshop:
 def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop) -> Iterator[Event]:
     """Run the plan; yield each event once it is durable. The caller closes the executor."""
     run, ledger = store.begin()
+    engine = _Engine(plan, store, executor, workshop, run, ledger)
     try:
-        yield from _Engine(plan, store, executor, workshop, run, ledger).events()
+        yield from engine.events()
     finally:
+        if engine.writing is not None:
+            engine.writing.join()
         ledger.close()
 
 
@@ -84,6 +88,9 @@ class _Engine:
         self.first_start: dict[str, float] = {}
         self.pending: list[Event] = []
         self.pending_since = 0.0
+        self.batch: list[Event] = []  # being written
+        self.writing: Thread | None = None
+        self.unwritten: Exception | None = None
         self.metrics: dict[str, dict[str, Any]] = {}
         self.failed: list[StepEnded] = []
         self.broken = 0  # exit code of a failure of the environment or the store
@@ -124,10 +131,14 @@ class _Engine:
             if self.schedule.over:
                 break
             now = time.monotonic()
-            if self.pending and now - self.pending_since >= BARRIER:
-                yield from self.commit()
+            if self.writing is not None and not self.writing.is_alive():
+                yield from self._written()
+            if self.pending and self.writing is None and now - self.pending_since >= BARRIER:
+                self._write()
             times = [t - now for t in (deadline, self.schedule.next_time()) if t is not None]
-            if self.pending:
+            if self.writing is not None:
+                times.append(0.005)
+            elif self.pending:
                 times.append(self.pending_since + BARRIER - now)
             outcomes = self.executor.wait(max(0.0, min(times)) if times else None)
             for outcome in outcomes:
@@ -160,11 +171,33 @@ class _Engine:
         self.pending.append(replace(event, at=round(time.time(), 3)))
 
     def commit(self) -> Iterator[Event]:
-        """Make what has happened durable, then tell it."""
-        events, self.pending = self.pending, []
-        if events:
+        """Make all that has happened durable, then tell it."""
+        if self.writing is not None:
+            yield from self._written()
+        if self.pending:
+            self._write()
+            yield from self._written()
+
+    def _write(self) -> None:
+        """Begin to make what has happened durable."""
+        self.batch, self.pending = self.pending, []
+        self.writing = Thread(target=self._append, args=(self.batch,))
+        self.writing.start()
+
+    def _append(self, events: list[Event]) -> None:
+        try:
             self.ledger.append(events)
-            yield from events
+        except Exception as error:  # raised again by the thread that tells
+            self.unwritten = error
+
+    def _written(self) -> list[Event]:
+        """Return the events that have become durable."""
+        assert self.writing is not None
+        self.writing.join()
+        self.writing = None
+        if self.unwritten is not None:
+            raise self.unwritten
+        return self.batch
 
     def end(self, ended: StepEnded) -> None:
         """Note how a step ended."""

@@ -486,6 +486,7 @@ class LocalLedger:
             f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
         self._sync_folders()
+        self.index = store._connect(f"{store.path}/index.db")  # its own: it writes while others read
 
     def _sync_folders(self) -> None:
         for folder in (self.folder, f"{self.store.path}/runs"):
@@ -504,7 +505,7 @@ class LocalLedger:
             os.fdatasync(self.journal)
         except OSError as error:
             raise EnvironmentFailure(f"the journal of run {self.id} cannot be written: {error.strerror}") from error
-        index = self.store.index
+        index = self.index
         try:
             index.execute("BEGIN IMMEDIATE")
             self.store._enter(index, self.id, events, self.id)
@@ -545,5 +546,6 @@ class LocalLedger:
         worker.remove(f"{self.store.path}/tmp/{self.id}") if os.path.exists(
             f"{self.store.path}/tmp/{self.id}"
         ) else None
+        self.index.close()
         os.close(self.journal)
         os.close(self.lock)
