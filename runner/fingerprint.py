@@ -12,7 +12,7 @@ from typing import Any
 
 from . import expression
 from .expression import EvaluationError, Ref, Template
-from .pipeline import Output, Pipeline, ProjectPath, Step
+from .pipeline import Output, Pipeline, ProjectPath, Step, overlapping, relative
 from .values import Artifact, Marked, digest_of, plain, short, text_of
 
 FORMAT = 1
@@ -108,16 +108,6 @@ def param_artifact(location: str, kind: str, digest: str, base: str, name: str) 
 def _last(path: str) -> str:
     """Return the last component of a path."""
     return path.rstrip("/").rpartition("/")[2]
-
-
-def relative(location: str, base: str) -> str:
-    """Return a location of the project as seen from the folder `base` of it."""
-    here = [p for p in base.split("/") if p not in ("", ".")]
-    there = location.split("/")
-    common = 0
-    while common < min(len(here), len(there) - 1) and here[common] == there[common]:
-        common += 1
-    return "/".join([".."] * (len(here) - common) + there[common:])
 
 
 def evaluate(
@@ -246,8 +236,8 @@ class _Evaluation:
                 value = self.all_params[name]
                 param = self.pipeline.params[name]
                 if param.type.name in ("file", "dir"):
-                    value = self.staged(
-                        param_artifact(value, param.type.name, self.world.files[value], self.pipeline.base, name)
+                    value = self._file(
+                        name, param_artifact(value, param.type.name, self.world.files[value], self.pipeline.base, name)
                     )
                 self.params[name] = value
                 return value
@@ -268,6 +258,15 @@ class _Evaluation:
             case ("steps", name, "outputs", output):
                 return self.output(name, output)
         raise AssertionError(ref)
+
+    def _file(self, name: str, artifact: Artifact) -> Artifact:
+        for output in self.step.outputs.values():
+            if output.is_artifact and self.step.workdir == "attempt" and overlapping(output.path, [artifact]):
+                raise EvaluationError(
+                    f"E212 the path {output.path} of output `{output.name}` meets {artifact}, which is param `{name}`"
+                )
+        self.artifacts[str(artifact)] = artifact
+        return artifact
 
     def output(self, name: str, output: str) -> Any:
         found = self.before.get(name)

@@ -628,7 +628,25 @@ class _Compiler:
                 )
         if kind == "command":
             self._check_argv(step, at)
+        if step.workdir == "attempt":
+            self._check_staged(step, at)
         return step
+
+    def _check_staged(self, step: Step, at: Keys) -> None:
+        """An output must not lie where code or a project file is put: the step would write over it."""
+        staged = {relative(location, self.base): "code" for location in step.code}
+        for name, tree in step.inputs.items():
+            if isinstance(tree, ProjectPath) and not tree.location.startswith("/"):
+                staged[relative(tree.location, self.base)] = f"input `{name}`"
+        for output in step.outputs.values():
+            if output.is_artifact and (over := overlapping(output.path, staged)):
+                place = (*at, "outputs", output.name)
+                self.mistake(
+                    "E212",
+                    f"the path {output.path} of output `{output.name}` meets {over}, which is {staged[over]} of the step",
+                    (*place, "path") if "path" in self.raw[step.name]["outputs"][output.name] else place,
+                    help="write the output to a path of its own",
+                )
 
     def _own(self, reader: _Reader, name: str, kind: str, body: Mapping[str, Any]) -> dict[str, Tree]:
         at: Keys = ("steps", name)
@@ -934,6 +952,26 @@ def _named_steps(value: Any) -> Iterator[str]:
         case list():
             for inner in value:
                 yield from _named_steps(inner)
+
+
+def relative(location: str, base: str) -> str:
+    """Return a location of the project as seen from the folder `base` of it."""
+    here = [p for p in base.split("/") if p not in ("", ".")]
+    there = location.split("/")
+    common = 0
+    while common < min(len(here), len(there) - 1) and here[common] == there[common]:
+        common += 1
+    return "/".join([".."] * (len(here) - common) + there[common:])
+
+
+def overlapping(path: str, staged: Iterable[str]) -> str:
+    """Return which staged path equals, contains or lies in `path`; both are relative to the working directory."""
+    own = PurePosixPath(path)
+    for other in staged:
+        their = PurePosixPath(other)
+        if own == their or own in their.parents or their in own.parents:
+            return other
+    return ""
 
 
 def _retry(body: Mapping[str, Any] | None) -> Retry:

@@ -102,6 +102,8 @@ CASES = [
     ("E111-comma", HEAD + "steps:\n  a: {kind: command, command: [$(if(true, 1, 2))]}\n", "error[E111]: YAML split this expression at the comma; put it in quotes"),
     ("E210", HEAD + "params: {x: {type: string, default: a}}\nsteps:\n  a: {kind: shell, script: 'echo $(params.x)'}\n", "error[E210]: expressions are not replaced in shell text"),
     ("E211", HEAD + "params: {x: {type: string, default: a}}\nsteps:\n  a: {kind: command, command: [bash, -c, 'echo $(params.x)']}\n", "error[E211]: an expression inside program text"),
+    ("E212", HEAD + "steps:\n  a: {kind: shell, script: x, code: [bad.yaml], outputs: {o: {type: file, path: ./bad.yaml}}}\n", "error[E212]: the path ./bad.yaml of output `o` meets bad.yaml, which is code of the step"),
+    ("E212", HEAD + "steps:\n  a: {kind: shell, script: x, inputs: {i: bad.yaml}, outputs: {o: {type: dir, path: bad.yaml}}}\n", "error[E212]: the path bad.yaml of output `o` meets bad.yaml, which is input `i`"),
     ("E212", HEAD + "steps:\n  a: {kind: shell, script: x, outputs: {o: {type: dir, path: d}, p: {type: file, path: d/f}}}\n", "error[E212]: outputs `o` and `p` have equal or nested paths"),
     ("binary", b"\x00\x01\xff\xfe", "error[E1"),
     ("tab", HEAD + "steps:\n\ta: 1\n", "bad.yaml:5:1: error[E100]"),

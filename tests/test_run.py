@@ -573,3 +573,18 @@ def test_f01_a_full_disk_fails_the_run_and_leaves_no_process_and_a_whole_store(p
         assert project.runner("store", "verify").code == 0
     finally:
         subprocess.run(["umount", str(project.root)], check=True)
+
+
+def test_an_output_never_writes_over_a_file_that_a_parameter_brings(project):
+    project.write(mine_txt="precious")
+    project.pipeline("""
+        params: {data: {type: file, default: runner.toml}}
+        steps:
+          a: {kind: command, command: [sh, -c, "echo > mine.txt", sh, $(params.data)], outputs: {o: {type: file, path: mine.txt}}}
+    """)
+    answer = project.runner("apply", "p.yaml", "-p", "data=mine.txt")
+    assert (
+        "a: FAILED: E212 the path mine.txt of output `o` meets mine.txt, which is param `data`" in answer.out,
+        answer.code,
+        (project.root / "mine.txt").read_text(),
+    ) == (True, 1, "precious")
