@@ -16,18 +16,20 @@ from typing import Any
 
 from . import document as documents
 from . import engine
+from .decide import Cached, Reuse, Skip
 from .document import Document, Keys
 from .errors import Diagnostic, EnvironmentFailure, Invalid, ReferenceRunError, SelectionError, UsageError
 from .graph import Graph
 from .language import check_document
 from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
-from .plan import Cached, Comparison, Plan, Reuse, Skip, changed_steps, make_plan, unchanged
+from .plan import Plan, make_plan, unchanged
 from .project import Project, Settings
 from .record import Event, RunRecord
 from .reference import choose
 from .select import SelectorError
 from .store import Store
 from .store.local import LocalStore
+from .verdict import Case, Today, changed_steps
 
 Reporter = Callable[[Event], None]
 
@@ -189,12 +191,13 @@ def _plan(asked: Asked, store: LocalStore) -> Plan:
     def changed(record: RunRecord, kind: str) -> set[str]:
         params, _ = values(record)
         world = asked.project.world(pipeline, params, store.digest, store.read)
-        return changed_steps(record, kind, Comparison(pipeline, params, world, store, None))
+        return changed_steps(record, kind, Today(pipeline, params, world, store))
 
     selection, reference = choose(request, pipeline, asked.graph, store, changed)
     params, sources = values(reference.record if reference else None)
     world = asked.project.world(pipeline, params, store.digest, store.read)
-    return make_plan(pipeline, asked.graph, request, params, sources, selection, reference, world, store, time.time())
+    today = Today(pipeline, params, world, store)
+    return make_plan(Case(today, asked.graph, request, sources, selection, reference, time.time()))
 
 
 def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset: int = 0) -> Diagnostic:

@@ -20,13 +20,14 @@ from threading import Thread
 from typing import Any
 
 from .collect import WrongOutput, values_of
+from .decide import Cached, Reuse, Run, Skip
 from .errors import StoreDamaged
 from .executors import Call, Executor, Outcome
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, Produced, evaluate, settle
 from .gate import GOOD
 from .pipeline import Step
-from .plan import Cached, Plan, Reuse, Run, Skip, request_json
+from .plan import Plan, request_json
 from .record import AttemptFailed, Event, RunEnded, RunStarted, RunStopping, StepEnded, StepStarted
 from .schedule import Capacity, Need, Schedule, next_wait
 from .steps import AT_ONCE, PROCESS, Place

@@ -303,7 +303,13 @@ class Cause:
 
     def __str__(self) -> str:
         inner = f" ({'; '.join(map(str, self.causes))})" if self.causes else ""
-        change = f": {self.then} -> {self.now}" if self.then or self.now else ""
+        change = (
+            f": {_brief(self.then)} -> {_brief(self.now)}"
+            if self.then and self.now
+            else f": {self.then}"
+            if self.then
+            else ""
+        )
         return f"{self.kind} {self.name}{change}{inner}"
 
     def to_json(self) -> dict[str, Any]:
@@ -326,24 +332,24 @@ def differences(
                 Cause(
                     "input" if same_name else "param",
                     name,
-                    _shown(old, name in params_then),
-                    _shown(new, name in params_now),
+                    shown(old, name in params_then),
+                    shown(new, name in params_now),
                 )
             )
     code_then = {path: digest for path, executable, digest in then.get("code", [])}
     code_now = {path: digest for path, executable, digest in now.get("code", [])}
     for path in sorted({*code_then, *code_now}):
         if code_then.get(path) != code_now.get(path):
-            causes.append(Cause("code", path, _hex(code_then.get(path)), _hex(code_now.get(path))))
+            causes.append(Cause("code", path, code_then.get(path) or "none", code_now.get(path) or "none"))
     if not causes and then.get("code") != now.get("code"):
         causes.append(Cause("code", "executable bits"))
     old_inputs, new_inputs = then.get("inputs", {}), now.get("inputs", {})
     for name in sorted({*old_inputs, *new_inputs}):
         old, new = old_inputs.get(name), new_inputs.get(name)
         if old != new and not causes:
-            causes.append(Cause("input", name, _shown(old, name in old_inputs), _shown(new, name in new_inputs)))
+            causes.append(Cause("input", name, shown(old, name in old_inputs), shown(new, name in new_inputs)))
     if then.get("runtime") != now.get("runtime"):
-        causes.append(Cause("env", "runtime", _hex(then.get("runtime")), _hex(now.get("runtime"))))
+        causes.append(Cause("env", "runtime", then.get("runtime") or "none", now.get("runtime") or "none"))
     old_env, new_env = then.get("env", {}), now.get("env", {})
     if not causes:
         for name in sorted({*old_env, *new_env}):
@@ -352,8 +358,8 @@ def differences(
                     Cause(
                         "env",
                         name,
-                        _shown(old_env.get(name), name in old_env),
-                        _shown(new_env.get(name), name in new_env),
+                        shown(old_env.get(name), name in old_env),
+                        shown(new_env.get(name), name in new_env),
                     )
                 )
     if not causes:
@@ -369,11 +375,12 @@ def differences(
     return tuple(causes)
 
 
-def _hex(digest: str | None) -> str:
-    return short(digest) if digest else "none"
+def _brief(text: str) -> str:
+    return short(text) if text.startswith("sha256:") else text
 
 
-def _shown(value: Any, present: bool) -> str:
+def shown(value: Any, present: bool) -> str:
+    """Return a plain value as a short text for people."""
     if not present:
         return "none"
     if isinstance(value, dict) and set(value) == {"digest", "name"}:

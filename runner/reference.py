@@ -28,6 +28,9 @@ class Past(Protocol):
     def success(self, fingerprint: str) -> StepEnded | None:
         """Return the newest stored success of a fingerprint."""
 
+    def successes(self, fingerprint: str) -> Iterator[StepEnded]:
+        """Yield all stored successes of a fingerprint, newest first."""
+
 
 @dataclass(frozen=True)
 class Reference:

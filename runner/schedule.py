@@ -9,9 +9,10 @@ import heapq
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .decide import Cached, Reuse, Run, Skip
 from .gate import Closed, Start, Wait, gate
 from .pipeline import Retry
-from .plan import Cached, Plan, Reuse, Run, Skip
+from .plan import Plan
 
 
 @dataclass(frozen=True)

@@ -107,14 +107,21 @@ def select(
             f"the selection falls into {len(pieces)} unconnected pieces: {shown}",
             "add `islands: allow` if that is meant, or run them one by one",
         )
+    return selection_of(chosen, graph, ("all",) if written is None else tuple(written), tuple(dict.fromkeys(warnings)))
+
+
+def selection_of(
+    chosen: set[str], graph: Graph, written: tuple[str, ...] = (), warnings: tuple[str, ...] = ()
+) -> Selection:
+    """Return the Selection of a convex set of steps."""
     frontier = {p for name in chosen for p in graph.before[name]} - chosen
     return Selection(
-        written=("all",) if written is None else tuple(written),
+        written=written,
         steps=tuple(graph.sorted(chosen)),
         frontier=tuple(graph.sorted(frontier)),
         closure=tuple(graph.sorted((frontier | graph.ancestors(frontier)) - chosen)),
-        pieces=tuple(tuple(piece) for piece in pieces),
-        warnings=tuple(dict.fromkeys(warnings)),
+        pieces=tuple(tuple(piece) for piece in graph.pieces(chosen)),
+        warnings=warnings,
     )
 
 

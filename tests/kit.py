@@ -21,10 +21,11 @@ from runner.fingerprint import World
 from runner.graph import Graph
 from runner.language import check_document
 from runner.pipeline import Pipeline, ProjectPath, RunRequest, compile_pipeline, compile_request, resolve_params
-from runner.plan import Comparison, Plan, changed_steps, make_plan
+from runner.plan import Plan, make_plan
 from runner.record import Event, RunRecord
 from runner.reference import choose
 from runner.store.memory import MemoryStore
+from runner.verdict import Case, Today, changed_steps
 
 # --- pure: no file, no process ------------------------------------------------------------------------------------
 
@@ -157,15 +158,12 @@ class Lab:
 
         def changed(record: RunRecord, kind: str) -> set[str]:
             params, _ = values(record)
-            return changed_steps(
-                record, kind, Comparison(compiled, params, self.world(compiled, params), self.store, None)
-            )
+            return changed_steps(record, kind, Today(compiled, params, self.world(compiled, params), self.store))
 
         selection, reference = choose(asked, compiled, graph, self.store, changed)
         params, sources = values(reference.record if reference else None)
-        return make_plan(
-            compiled, graph, asked, params, sources, selection, reference, self.world(compiled, params), self.store, now
-        )
+        today = Today(compiled, params, self.world(compiled, params), self.store)
+        return make_plan(Case(today, graph, asked, sources, selection, reference, now))
 
     def world(self, compiled: Pipeline, params: Mapping[str, Any]) -> World:
         places = {params[n] for n, p in compiled.params.items() if p.type.name == "file"}

@@ -2,8 +2,8 @@
 
 import pytest
 
+from runner.decide import Reuse
 from runner.errors import NeedsDecision, ReferenceRunError, SelectionError
-from runner.plan import Reuse
 from tests.kit import Files, Lab, drawn
 
 ABC = drawn("a > b > c")
@@ -25,9 +25,9 @@ def lab(text=PARAMS, **files):
 
 def stale(plan):
     return {
-        n: "; ".join(map(str, d.causes))
+        n: "; ".join(map(str, d.verdict.causes))
         for n, d in plan.decisions.items()
-        if isinstance(d, Reuse) and d.verdict == "stale"
+        if isinstance(d, Reuse) and d.verdict.word == "stale"
     }
 
 
@@ -144,7 +144,7 @@ def test_case_14_an_accepted_cause_covers_only_itself():
     it.files.files["a.py"] = "2"
     plan = it.plan("select: [b]")
     assert [f.code for f in plan.findings] == ["F201"]
-    accept = f"select: [b]\naccept: [{{step: a, reason: a comment, cause: {plan.decisions['a'].cause[:9]}}}]"
+    accept = f"select: [b]\naccept: [{{step: a, reason: a comment, cause: {plan.decisions['a'].verdict.cause[:9]}}}]"
     assert it.plan(accept).findings == ()
     it.files.files["a.py"] = "3"
     assert [f.text.split(".")[-2] for f in it.plan(accept).findings] == [" Its cause is not the one that was accepted"]
@@ -158,7 +158,7 @@ def test_case_17_a_step_selected_twice_runs_once_with_a_warning():
 def test_a_remedy_is_the_least_honest_selection():
     it = lab()
     it.apply()
-    assert it.plan("select: [c]\nparams: {x: 2}").findings[0].remedies[0] == "select: [a, b, c]"
+    assert it.plan("select: [c]\nparams: {x: 2}").findings[0].remedies[0].paste == "select: [a, b, c]"
 
 
 def test_parameters_come_from_the_request_then_the_reference_then_the_default():

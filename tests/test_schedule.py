@@ -2,8 +2,8 @@
 
 import pytest
 
+from runner.decide import Run
 from runner.pipeline import Retry
-from runner.plan import Run
 from runner.schedule import Capacity, Need, Schedule, next_wait
 from tests.kit import Lab, drawn
 

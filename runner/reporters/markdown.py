@@ -14,7 +14,7 @@ def plan_markdown(plan: Plan) -> str:
     for finding in plan.findings:
         out += [
             f"- **{finding.code}** {_escape(finding.text)}",
-            *(f"  - `{_code(remedy)}`" for remedy in finding.remedies),
+            *(f"  - `{_code(remedy.paste)}`" for remedy in finding.remedies),
         ]
     if plan.findings:
         out.append("")

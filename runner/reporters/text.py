@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..decide import Cached, Cut, Decision, Reuse, Run, Unneeded
 from ..errors import printable
-from ..plan import Cached, Cut, Decision, Plan, Reuse, Run, Unneeded
+from ..plan import Plan
 from ..record import AttemptFailed, Event, RunEnded, RunRecord, RunStarted, RunStopping, StepEnded, StepStarted
+from ..review import Finding
 from ..store import RunSummary
 from ..values import short
+from ..verdict import Verdict
 
 FOLD = 40  # steps of one decision that are listed one by one
 
@@ -20,7 +23,7 @@ def plan_text(plan: Plan) -> str:
     counts: dict[str, int] = {}
     for decision in plan.decisions.values():
         counts[decision.name] = counts.get(decision.name, 0) + 1
-    stale = sum(1 for d in plan.decisions.values() if isinstance(d, Reuse) and d.verdict == "stale")
+    stale = sum(1 for d in plan.decisions.values() if isinstance(d, Reuse) and not d.verdict.sound)
     shown = [f"{n} {name}" + (f" ({stale} stale)" if name == "reuse" and stale else "") for name, n in counts.items()]
     verdict = "NEEDS A DECISION" if plan.findings else "READY"
     out = [f"{verdict}  {plan.pipeline.name}: {', '.join(shown)}" + ("   (a trial)" if plan.request.trial else "")]
@@ -38,7 +41,7 @@ def plan_text(plan: Plan) -> str:
     if plan.notes:
         out += ["", *(f"note: {note}" for note in plan.notes)]
     for finding in plan.findings:
-        out += ["", str(finding)]
+        out += ["", *finding_lines(finding)]
     out += ["", f"plan {plan.digest}"]
     return "\n".join(map(_safe, out))
 
@@ -70,10 +73,24 @@ def _decision_lines(plan: Plan) -> list[str]:
 
 def _why(decision: Decision) -> str:
     why = "; ".join(decision.reasons)
-    if isinstance(decision, Reuse) and decision.verdict == "stale":
-        why = f"{decision.reasons[0]}   STALE  {'; '.join(map(str, decision.causes))}"
+    if isinstance(decision, Reuse) and decision.verdict.word != "same":
+        why = f"{decision.reasons[0]}   {verdict_text(decision.verdict)}"
     may = f"   may end {' or '.join(decision.may)}" if decision.may else ""
     return why + may
+
+
+def finding_lines(finding: Finding) -> list[str]:
+    """Return a finding and its remedies, ready to paste."""
+    remedies = [f"     {'or ' if i else ''}{remedy.paste}" for i, remedy in enumerate(finding.remedies)]
+    return [f"{finding.code} {finding.text}", *remedies]
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return a verdict other than `same`: in capitals where it needs a decision."""
+    causes = f"  {'; '.join(map(str, verdict.causes))}" if verdict.causes else ""
+    evidence = f" ({verdict.evidence})" if verdict.evidence else ""
+    text = f"{verdict.word if verdict.sound else verdict.word.upper()}{evidence}"
+    return f"{text}{', accepted' if verdict.accepted else ''}{causes}"
 
 
 def _param_lines(plan: Plan) -> list[str]:

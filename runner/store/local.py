@@ -307,6 +307,13 @@ class LocalStore:
         found = of_json(json.loads(row[0])) if row else None
         return found if isinstance(found, StepEnded) else None
 
+    def successes(self, fingerprint: str) -> Iterator[StepEnded]:
+        rows = self.index.execute("SELECT detail FROM successes WHERE fingerprint=? ORDER BY seq DESC", (fingerprint,))
+        for (detail,) in rows:
+            found = of_json(json.loads(detail))
+            if isinstance(found, StepEnded):
+                yield found
+
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         where, values = (
             ("WHERE pipeline=? AND summary IS NOT NULL", [pipeline]) if pipeline else ("WHERE summary IS NOT NULL", [])

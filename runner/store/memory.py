@@ -53,6 +53,9 @@ class MemoryStore:
                 yield id
 
     def success(self, fingerprint: str) -> StepEnded | None:
+        return next(self.successes(fingerprint), None)
+
+    def successes(self, fingerprint: str) -> Iterator[StepEnded]:
         for events in reversed(self.journals.values()):
             for event in reversed(events):
                 if (
@@ -61,8 +64,7 @@ class MemoryStore:
                     and event.fingerprint == fingerprint
                     and (event.outputs or event.taken is None)
                 ):
-                    return event
-        return None
+                    yield event
 
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         out = []

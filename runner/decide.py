@@ -1,0 +1,417 @@
+"""Selection x verdicts x what is stored -> a Decision for every step, with all its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from .errors import SelectionError
+from .expression import EvaluationError
+from .fingerprint import Before, Evaluated, evaluate, holds, settle
+from .gate import Closed, Start, gate
+from .pipeline import Step
+from .record import RunRecord, StepEnded
+from .select import Facts, SelectorError, expand, statuses_of
+from .verdict import NO_RUN, SAME, Case, Standing, Verdict, own_causes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What is done with one step, and all the reasons."""
+
+    name: ClassVar[str]
+    step: str
+    reasons: tuple[str, ...] = ()
+    may: tuple[str, ...] = ()  # what it can end as instead
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Decision):
+    """Will execute."""
+
+    name: ClassVar[str] = "run"
+    lookup: bool = False  # whether a stored success of its fingerprint is taken instead
+    only_mode: bool = False  # whether it runs for no reason but mode full
+    fingerprint: str = ""  # empty where it depends on steps that run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(Decision):
+    """Stands on a result that is there already."""
+
+    past: StepEnded  # as the record of the run it is taken from has it
+    run: str  # that run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reuse(Kept):
+    """Takes its outputs from the reference run."""
+
+    name: ClassVar[str] = "reuse"
+    verdict: Verdict = SAME
+    assumed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cached(Kept):
+    """Takes the outputs of any earlier success with the same fingerprint; a condition is settled by the plan."""
+
+    name: ClassVar[str] = "cached"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip(Decision):
+    """Selected, but its `when` or condition is already known to be false."""
+
+    name: ClassVar[str] = "skip"
+    by: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut(Decision):
+    """Not selected, downstream of the selection or beside it: keeps what it had."""
+
+    name: ClassVar[str] = "cut"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unneeded(Decision):
+    """An ancestor whose own outputs nobody asks for now."""
+
+    name: ClassVar[str] = "unneeded"
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is done with each step, in topological order."""
+
+    decisions: Mapping[str, Decision]
+    mode: str
+    notes: tuple[str, ...]
+
+
+def decide(case: Case, standing: Standing) -> Decided:
+    """Return the decisions; raises SelectionError where `assume`, `force`, `expect` or a branch cannot be as asked."""
+    return _Deciding(case, standing).decide()
+
+
+class _Deciding:
+    def __init__(self, case: Case, standing: Standing) -> None:
+        self.case, self.standing = case, standing
+        self.pipeline, self.request, self.selection = case.pipeline, case.request, case.selection
+        self.reference, self.graph, self.today = case.reference, case.graph, case.today
+        self.mode = self.request.mode or ("full" if self.request.select is not None else "incremental")
+        self.decisions: dict[str, Decision] = {}
+        self.notes: list[str] = []
+        self.ends: dict[str, str] = {}  # how the steps end whose end is known already
+        self.before: dict[str, Before] = {}
+        self.taken: dict[str, bool | None] = {}
+
+    def decide(self) -> Decided:
+        self._check_assume()
+        self.forced = self._forced()
+        chosen = set(self.selection.steps)
+        frontier, closure = set(self.selection.frontier), set(self.selection.closure)
+        for name in self.graph.order:
+            step = self.pipeline.steps[name]
+            if name in chosen:
+                decision = self._selected(step)
+            elif name in frontier:
+                decision = self._reuse(step)
+            elif name in closure:
+                decision = Unneeded(step=name, reasons=("nothing that runs reads it",))
+            else:
+                decision = Cut(step=name, reasons=(self._why_cut(name),))
+            self._settle(decision)
+            self.decisions[name] = decision
+        self._check_branches()
+        self._check_expect([name for name, d in self.decisions.items() if isinstance(d, Run)])
+        self.notes += [
+            f"W404 the parameter `{name}` is deprecated"
+            for name in self.request.params
+            if self.pipeline.params[name].deprecated
+        ]
+        return Decided(self.decisions, self.mode, tuple(self.notes))
+
+    # what the request asks for beside the selection
+
+    def _check_assume(self) -> None:
+        for name in self.request.assume:
+            step = self.pipeline.steps.get(name)
+            if step is None or step.kind != "condition":
+                conditions = [n for n, s in self.pipeline.steps.items() if s.kind == "condition"]
+                raise SelectionError(
+                    f"assume: there is no condition `{name}`", help=f"conditions are: {', '.join(conditions) or 'none'}"
+                )
+            if name in self.selection:
+                raise SelectionError(
+                    f"assume: `{name}` is selected, so it is evaluated",
+                    help=f"exclude {name}, or remove it from `assume`",
+                )
+            if name not in self.selection.frontier:
+                self.notes.append(f"assume {name}: nothing that runs stands behind it")
+
+    def _forced(self) -> set[str]:
+        record = self.reference.record if self.reference else None
+
+        def none(_: str) -> set[str]:
+            raise SelectorError("E402", "`changed:` cannot be used in `force`")
+
+        facts = Facts(lambda s: statuses_of(s, record.statuses) & set(self.pipeline.steps) if record else none(s), none)
+        forced: set[str] = set()
+        for index, text in enumerate(self.request.force):
+            forced |= expand(text, self.pipeline, self.graph, facts, "force", index)
+        return forced
+
+    @cached_property
+    def base(self) -> RunRecord | None:
+        """The run that reasons compare with: the reference, or else the newest finished one."""
+        if self.reference:
+            return self.reference.record
+        return next(iter(self.today.past.finished(self.pipeline.name)), None)
+
+    def _check_branches(self) -> None:
+        for name in self.selection.steps:
+            branch = self.pipeline.steps[name].branch
+            if branch is None or branch.condition in self.selection:
+                continue
+            taken = self.before[branch.condition].taken if branch.condition in self.before else None
+            if taken is not None and taken is not branch.outcome:
+                source = (
+                    "it is assumed to be"
+                    if branch.condition in self.request.assume
+                    else f"in run {self.reference.record.id if self.reference else '?'} it was"
+                )
+                raise SelectionError(
+                    f"`{name}` runs only if {branch.condition} is {word(branch.outcome)}; {source} {word(taken)}",
+                    help=f"add {branch.condition} to `select`, or `assume: {{{branch.condition}: {word(branch.outcome)}}}`",
+                )
+
+    def _check_expect(self, runs: list[str]) -> None:
+        expect = self.request.expect
+        if expect is None:
+            return
+        for name in [*(expect.run or ()), *expect.steps]:
+            if name not in self.pipeline.steps:
+                raise SelectionError(f"expect: no step `{name}`", help=f"there are: {', '.join(self.pipeline.steps)}")
+        if expect.run is not None and expect.run != set(runs):
+            extra, missing = set(runs) - expect.run, expect.run - set(runs)
+            parts = [f"{', '.join(sorted(extra))} would run too"] if extra else []
+            parts += [f"{', '.join(sorted(missing))} would not run"] if missing else []
+            raise SelectionError(
+                f"the plan is not what `expect.run` says: {'; '.join(parts)}",
+                help=f"the steps that would run: {', '.join(runs) or 'none'}",
+            )
+
+    # decisions
+
+    def _settle(self, decision: Decision) -> None:
+        """Note how a step ends, where that is known before anything runs."""
+        match decision:
+            case Reuse(past=past):
+                self.ends[decision.step] = "skipped" if past.status == "skipped" else "reused"
+                self.before[decision.step] = past.before()
+                self.taken[decision.step] = past.taken
+            case Cached(past=past):
+                self.ends[decision.step] = "cached"
+                self.before[decision.step] = past.before()
+                self.taken[decision.step] = past.taken
+            case Skip():
+                self.ends[decision.step] = "skipped"
+                self.before[decision.step] = Before("skipped")
+
+    def _reuse(self, step: Step) -> Decision:
+        if step.name in self.request.assume:
+            taken = self.request.assume[step.name]
+            return Reuse(
+                step=step.name,
+                reasons=(f"assumed {word(taken)}",),
+                past=StepEnded(step=step.name, status="reused", taken=taken),
+                run="",
+                assumed=True,
+            )
+        assert self.reference is not None  # `choose` refuses a frontier without one
+        record = self.reference.record
+        ended = record.steps[step.name]
+        verdict = self.standing.verdicts[step.name]
+        origin = f" via {record.id}" if ended.produced_by and ended.produced_by != record.id else ""
+        sealed = ", same as declared, unsealed" if step.workdir == "project" and verdict.word == "same" else ""
+        was = (
+            f", it was {word(ended.taken)}"
+            if ended.taken is not None
+            else ", skipped there"
+            if ended.status == "skipped"
+            else ""
+        )
+        return Reuse(
+            step=step.name, reasons=(f"from {ended.produced_by or record.id}{origin}{was}{sealed}", *map(str, verdict.causes)),
+            past=ended, run=record.id, verdict=verdict,
+        )  # fmt: skip
+
+    def _why_cut(self, name: str) -> str:
+        ended = self.base.steps.get(name) if self.base and self.reference else None
+        if ended is None:
+            return "not selected"
+        found = f" ({word(ended.taken)})" if ended.taken is not None else ""
+        return f"not selected; still what {self.base.id if self.base else ''} has: {ended.status}{found}"
+
+    def _selected(self, step: Step) -> Decision:
+        may: tuple[str, ...] = ()
+        found = gate(step, self.ends, self.taken)
+        gates_known = True
+        match found:
+            case Closed(status="skipped"):
+                return Skip(step=step.name, reasons=(found.reason,), by=found.by)
+            case Start():
+                pass
+            case _:
+                early = self._closed_early(step)
+                if early:
+                    return early
+                gates_known = not self._may_skip(step)
+        if step.when is False:
+            return Skip(step=step.name, reasons=("`when` is false",))
+        if step.when is not True:
+            known = self._known_when(step)
+            if known is False:
+                return Skip(step=step.name, reasons=("`when` is false",))
+            gates_known = gates_known and known is not None
+        if not gates_known:
+            may = ("skipped",)
+        if step.kind == "condition":
+            return self._condition(step, isinstance(found, Start), may)
+        if step.kind == "fail":
+            return Run(
+                step=step.name, reasons=("its branch is taken" if not may and step.branch else "selected",), may=may
+            )
+        return self._process(step, may)
+
+    def _closed_early(self, step: Step) -> Skip | None:
+        """A step behind a condition whose outcome is known need not wait for what else it reads."""
+        if step.branch and self.ends.get(step.branch.condition):
+            outcome = self.taken.get(step.branch.condition)
+            if outcome is not None and outcome is not step.branch.outcome:
+                return Skip(
+                    step=step.name, reasons=(f"{step.branch.condition} is {word(outcome)}",), by=step.branch.condition
+                )
+        return None
+
+    def _may_skip(self, step: Step) -> bool:
+        """Whether a gate that this run decides stands before `step`."""
+        if step.branch and step.branch.condition not in self.ends:
+            return True
+        return step.trigger == "all_succeeded" and any(
+            "skipped" in d.may for name in step.before if (d := self.decisions.get(name))
+        )
+
+    def _known_when(self, step: Step) -> bool | None:
+        assert not isinstance(step.when, bool)
+        names = {ref.path[1] for ref in step.when.refs() if ref.path[0] == "steps"}
+        if any(name not in self.ends for name in names):
+            return None
+        try:
+            return bool(
+                settle(step.when, step, self.pipeline, self.today.params, self.before, self.today.world, NO_RUN)
+            )
+        except EvaluationError:
+            return None
+
+    def _condition(self, step: Step, known: bool, may: tuple[str, ...]) -> Decision:
+        if known and not may:
+            try:
+                evaluated = self._evaluate(step)
+            except EvaluationError:
+                pass  # the run will fail there and say so
+            else:
+                outcome = holds(evaluated.own["if"])
+                past = condition_ended(step.name, outcome, evaluated)
+                return Cached(step=step.name, reasons=(f"evaluated now: {word(outcome)}",), past=past, run="")
+        return Run(step=step.name, reasons=self._inputs_from(step) or ("selected",), may=may)
+
+    def _evaluate(self, step: Step) -> Evaluated:
+        return evaluate(step, self.pipeline, self.today.params, self.before, self.today.world, NO_RUN)
+
+    def _inputs_from(self, step: Step) -> tuple[str, ...]:
+        running = [n for n in self.graph.sorted(step.reads) if isinstance(self.decisions.get(n), Run)]
+        return (f"input from {', '.join(running)}",) if running else ()
+
+    def _process(self, step: Step, may: tuple[str, ...]) -> Decision:
+        forced = step.name in self.forced
+        lookup = self.mode == "incremental" and step.cache.enabled and not forced
+        reasons = ["selected"] if self.request.select is not None else []
+        if forced:
+            reasons.append("forced")
+        elif not step.outputs:
+            reasons.append("it has no outputs: it acts on the world")
+        elif step.workdir == "project":
+            reasons.append("unsealed: it works in the project's folder")
+        elif not step.cache.enabled and self.mode == "incremental":
+            reasons.append("its cache is off")
+        known = all(name in self.ends for name in step.reads)
+        evaluated: Evaluated | None = None
+        if known:
+            try:
+                evaluated = self._evaluate(step)
+            except EvaluationError as error:
+                return Run(step=step.name, reasons=(*reasons, f"it will fail: {error}"), may=may)
+        expired = False
+        success = self.today.past.success(evaluated.fingerprint) if evaluated is not None else None
+        if success is not None:
+            expired = step.cache.expire_after is not None and self.case.now - success.at > step.cache.expire_after
+            if lookup and not expired and not may:
+                lapse = (
+                    f"; it lapses {_ago(success.at + step.cache.expire_after - self.case.now)}"
+                    if step.cache.expire_after is not None
+                    else ""
+                )
+                return Cached(
+                    step=step.name,
+                    reasons=(f"the same in {success.produced_by}{lapse}",),
+                    past=success,
+                    run=success.produced_by,
+                )
+            if expired:
+                reasons.append(f"its result of {success.produced_by} has expired")
+        if not known:
+            reasons += self._inputs_from(step)
+        reasons += self._changes(step)
+        if lookup and not expired and (not known or (may and success)):
+            may = ("cached", *may)
+        return Run(
+            step=step.name, reasons=tuple(reasons) or ("nothing stored has its fingerprint",), may=may, lookup=lookup and not expired,
+            only_mode=self.mode == "full" and not forced and step.cache.enabled and bool(step.outputs) and not expired,
+            fingerprint=evaluated.fingerprint if evaluated else "",
+        )  # fmt: skip
+
+    def _changes(self, step: Step) -> list[str]:
+        """Say what differs in the step itself from the run that reasons compare with."""
+        ended = self.base.steps.get(step.name) if self.base else None
+        if ended is None:
+            return ["it never ran"] if self.base else []
+        if not ended.recipe:
+            return []
+        _, causes = own_causes(step, ended, self.today)
+        failed = [f"it {ended.status} in {self.base.id}"] if ended.status in ("failed", "stopped") and self.base else []
+        return [*failed, *map(str, causes)]
+
+
+def word(value: bool | None) -> str:
+    """Return a truth value as YAML writes it."""
+    return "true" if value else "false"
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if abs(seconds) >= size:
+            return f"in {seconds / size:.0f}{unit}"
+    return f"in {seconds:.0f}s"
+
+
+def condition_ended(name: str, outcome: bool, evaluated: Evaluated) -> StepEnded:
+    """Return the end of a condition, before its run is known."""
+    return StepEnded(
+        step=name, status="succeeded", taken=outcome, fingerprint=evaluated.fingerprint, recipe=evaluated.recipe,
+        params=evaluated.params, reads=tuple((r.step, r.output, r.digest, r.run) for r in evaluated.reads),
+    )  # fmt: skip

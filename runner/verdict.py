@@ -1,0 +1,403 @@
+"""Earlier results that a selection stands on x today -> Verdict: would each step do the same again, with the proof.
+
+In topological order each step gets the bytes that its predecessors would have *today*: those that were consumed
+then, where that is proven or accepted, or those that a stored success has. Where nothing proves what they would
+be, all that reads them is stale too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .expression import EvaluationError, Template
+from .fingerprint import Before, Cause, Evaluated, World, differences, evaluate, holds, settle, shown
+from .graph import Graph
+from .pipeline import Pipeline, RunRequest, Step
+from .record import RunRecord, StepEnded
+from .reference import Past, Reference
+from .select import Selection
+from .values import digest_of
+
+NO_RUN: Mapping[str, str] = {}
+WORDS = ("same", "same-by-evidence", "differs-by-evidence", "stale", "unknown")  # from sound to unproven
+SOUND = ("same", "same-by-evidence")
+
+
+@dataclass(frozen=True)
+class Today:
+    """What an earlier result is compared with: today's pipeline, values and files, and all other results."""
+
+    pipeline: Pipeline
+    params: Mapping[str, Any]
+    world: World
+    past: Past
+
+
+@dataclass(frozen=True)
+class Case:
+    """One request against one reference run: all that planning looks at."""
+
+    today: Today
+    graph: Graph
+    request: RunRequest
+    sources: Mapping[str, str]  # of the params: request, reference or default
+    selection: Selection
+    reference: Reference | None
+    now: float  # UTC seconds, for what expires
+
+    @property
+    def pipeline(self) -> Pipeline:
+        return self.today.pipeline
+
+    def accepts(self, step: str, cause: str) -> bool:
+        """Whether the request accepts this very cause of a step."""
+        return any(a.step == step and len(a.cause) >= 9 and cause.startswith(a.cause) for a in self.request.accept)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an earlier result is what the step would make today."""
+
+    word: str
+    causes: tuple[Cause, ...] = ()
+    cause: str = ""  # digest of the causes, bound to what the step is now
+    evidence: str = ""  # the run that proves it, for a verdict by evidence
+    accepted: bool = False
+
+    @property
+    def sound(self) -> bool:
+        return self.word in SOUND or self.accepted
+
+
+SAME = Verdict("same")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition or `when` in what is reused: what it decided then, and what it would decide today."""
+
+    step: str
+    field: str  # if or when
+    was: bool
+    now: bool | None  # None: its values are not known
+    values: tuple[tuple[str, str, str], ...] = ()  # what it reads, then, now
+    cause: str = ""  # digest of this difference, to accept it
+    accepted: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether it would decide the same today, or was accepted."""
+        return self.now is self.was or self.accepted
+
+
+@dataclass
+class Standing:
+    """The verdicts on all that a selection stands on."""
+
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    gates: dict[str, Gate] = field(default_factory=dict)
+
+
+def standing(case: Case) -> Standing:
+    """Return the verdict of every step whose earlier result the selection stands on, up to the roots."""
+    if case.reference is None:
+        return Standing()
+    return _Judge(case, case.reference.record).judge()
+
+
+class _Judge:
+    def __init__(self, case: Case, record: RunRecord) -> None:
+        self.case, self.today, self.record = case, case.today, record
+        self.steps = case.pipeline.steps
+        self.now: dict[str, Before | None] = {}  # what each step would leave today; None where nothing proves it
+        self.out = Standing()
+        self.lost: set[str] = set()  # steps whose producing run is gone
+
+    def judge(self) -> Standing:
+        self.taken = self._lineage()
+        for name in self.case.selection.closure:
+            step = self.steps[name]
+            if name in self.case.request.assume:
+                self._keep(name, Before("succeeded", {}, self.case.request.assume[name]), SAME)
+            elif not self.taken[name]:
+                self._not_consumed(name)
+            else:
+                self._judge(step, self.taken[name])
+            self._when(step)
+        return self.out
+
+    def _lineage(self) -> dict[str, list[StepEnded]]:
+        """Return the results that were consumed on the way to the frontier; readers know which run's they were."""
+        taken: dict[str, list[StepEnded]] = {n: [] for n in self.case.selection.closure}
+        seen: set[tuple[str, str]] = set()
+        records: dict[str, RunRecord | None] = {self.record.id: self.record}
+        for name in self.case.selection.frontier:
+            if name not in self.case.request.assume:
+                ended = self.record.steps[name]
+                taken[name].append(ended)
+                seen.add((name, ended.produced_by))
+        for name in reversed(self.case.selection.closure):
+            for ended in taken[name]:
+                for source, _, _, run in ended.reads:
+                    if (source, run) in seen or source not in taken:
+                        continue
+                    seen.add((source, run))
+                    if run not in records:
+                        records[run] = self.today.past.run(run)
+                    record = records[run]
+                    found = record.steps.get(source) if record else None
+                    if found is None:
+                        self.lost.add(source)
+                    else:
+                        taken[source].append(found)
+        return taken
+
+    def _keep(self, name: str, now: Before | None, verdict: Verdict) -> None:
+        self.now[name] = now
+        self.out.verdicts[name] = verdict
+
+    def _not_consumed(self, name: str) -> None:
+        """A step that nothing reused read: it only came before, or it is new."""
+        if name in self.lost:
+            cause = Cause("input", name, "the run that made it is gone", "")
+            self._keep(name, None, Verdict("unknown", (cause,), _mark([name, "gone"])))
+        else:
+            self._keep(name, None, SAME)
+
+    def _judge(self, step: Step, variants: list[StepEnded]) -> None:
+        found = variants[0]
+        if not found.fingerprint:
+            return self._skipped(step, found)
+        blocked = [q for q in sorted(step.reads) if self.now.get(q) is None]
+        evaluated: Evaluated | None = None
+        failure: tuple[Cause, ...] = ()
+        if not blocked:
+            before = {q: b for q in step.reads if (b := self.now[q]) is not None}
+            try:
+                evaluated = evaluate(step, self.today.pipeline, self.today.params, before, self.today.world, NO_RUN)
+            except EvaluationError as error:
+                failure = (Cause("input", str(error)),)
+        if evaluated is not None and step.kind == "condition":
+            return self._condition(step, variants, evaluated)
+        if evaluated is not None:
+            good = next((e for e in variants if e.fingerprint == evaluated.fingerprint), None)
+            if good is found or (good is not None and _outputs(good) == _outputs(found)):
+                return self._keep(step.name, found.before(), SAME)
+            if self._by_evidence(step, found, evaluated, good):
+                return None
+        self._stale(step, variants, failure)
+        return None
+
+    def _by_evidence(self, step: Step, ended: StepEnded, evaluated: Evaluated, newest: StepEnded | None) -> bool:
+        """Judge by what stored successes of today's fingerprint made, if there is one."""
+        wanted = _outputs(ended)
+        for success in self.today.past.successes(evaluated.fingerprint):
+            newest = newest or success
+            if _outputs(success) == wanted:
+                verdict = Verdict("same-by-evidence", evidence=success.produced_by)
+                self._keep(step.name, ended.before(), verdict)
+                return True
+        if newest is None:
+            return False
+        causes = self._causes(step, ended)
+        verdict = self._verdict("differs-by-evidence", step, ended, causes, newest.produced_by)
+        self._keep(step.name, ended.before() if verdict.accepted else newest.before(), verdict)
+        return True
+
+    def _condition(self, step: Step, variants: list[StepEnded], evaluated: Evaluated) -> None:
+        """Settled here and now; its fingerprint is its outcome."""
+        found = variants[0]
+        outcome = holds(evaluated.own["if"])
+        if all(e.taken is outcome for e in variants):
+            self._gate(step, found, outcome, SAME)
+            return self._keep(step.name, found.before(), SAME)
+        verdict = self._verdict("stale", step, found, self._causes(step, found), "")
+        self._gate(step, found, outcome, verdict)
+        now = found.before() if verdict.accepted else Before("succeeded", {}, outcome, found.produced_by)
+        self._keep(step.name, now, verdict)
+        return None
+
+    def _skipped(self, step: Step, found: StepEnded) -> None:
+        """A skipped step made nothing that could be stale; but what skipped it may decide otherwise today."""
+        by = self.out.gates.get(found.by)
+        if by is not None and by.now is not by.was and not self.out.verdicts[found.by].sound:
+            cause = Cause("upstream", found.by, causes=self.out.verdicts[found.by].causes)
+            return self._keep(step.name, None, self._verdict("stale", step, found, (cause,), ""))
+        return self._keep(step.name, Before("skipped"), SAME)
+
+    def _stale(self, step: Step, variants: list[StepEnded], failure: tuple[Cause, ...]) -> None:
+        causes: list[Cause] = [*failure]
+        for ended in variants:
+            causes += self._causes(step, ended)
+        unknown = any(q in self.out.verdicts and self.out.verdicts[q].word == "unknown" for q in step.reads)
+        verdict = self._verdict(
+            "unknown" if unknown else "stale", step, variants[0], tuple(dict.fromkeys(causes)), "", variants[1:]
+        )
+        if step.kind == "condition":
+            self._gate(step, variants[0], None, verdict)
+        self._keep(step.name, variants[0].before() if verdict.accepted else None, verdict)
+
+    def _causes(self, step: Step, ended: StepEnded) -> tuple[Cause, ...]:
+        """Return why `step` would not make `ended` again: its own causes, and the steps above that differ."""
+        _, causes = own_causes(step, ended, self.today)
+        consumed = {(read[0], read[1]): read[2] for read in ended.reads}
+        above = []
+        for source in sorted({name for name, _ in consumed}):
+            verdict = self.out.verdicts.get(source)
+            if verdict is None:
+                continue
+            now = self.now.get(source)
+            causes_above = verdict.causes if not verdict.sound else ()
+            if now is None:
+                above.append(Cause("upstream", source, causes=causes_above))
+                continue
+            for (name, output), digest in consumed.items():
+                made = now.outputs.get(output)
+                today = digest_of(now.taken) if output == "taken" else made.identity if made else "none"
+                if name == source and today != digest:
+                    above.append(Cause("upstream", source, digest, today, causes_above))
+                    break
+        return (*causes, *above)
+
+    def _verdict(
+        self,
+        word: str,
+        step: Step,
+        ended: StepEnded,
+        causes: tuple[Cause, ...],
+        evidence: str,
+        others: Iterable[StepEnded] = (),
+    ) -> Verdict:
+        fingerprint, own = own_causes(step, ended, self.today)
+        marks: list[Any] = [ended.fingerprint, fingerprint] if own else []
+        marks += [other.fingerprint for other in others]
+        marks += [
+            self.out.verdicts[c.name].cause for c in causes if c.kind == "upstream" and c.name in self.out.verdicts
+        ]
+        if word == "differs-by-evidence":
+            marks.append(evidence)
+        cause = _mark([word, marks, [c.to_json() for c in causes]])
+        return Verdict(word, causes, cause, evidence, self.case.accepts(step.name, cause))
+
+    # gates
+
+    def _gate(self, step: Step, ended: StepEnded, now: bool | None, verdict: Verdict) -> None:
+        templates = [t for t in step.own["if"] if isinstance(t, Template)]
+        self.out.gates[step.name] = Gate(
+            step.name,
+            "if",
+            bool(ended.taken),
+            now,
+            self._read_values(templates, ended),
+            verdict.cause,
+            verdict.accepted,
+        )
+
+    def _read_values(self, templates: Iterable[Template], ended: StepEnded) -> tuple[tuple[str, str, str], ...]:
+        out: dict[str, tuple[str, str, str]] = {}
+        made = {read[0]: read[3] for read in ended.reads}
+        for ref in (ref for template in templates for ref in template.refs()):
+            match ref.path:
+                case ("params", name):
+                    then, now = self.record.started.params.get(name), self.today.params.get(name)
+                    was = ended.params.get(name, then)
+                    out[name] = (name, shown(was, True), shown(now, True))
+                case ("steps", name, "outputs", output):
+                    record = self.today.past.run(made[name]) if name in made else None
+                    past = record.steps.get(name) if record else None
+                    then = past.outputs.get(output, {}).get("value") if past else None
+                    before = self.now.get(name)
+                    produced = before.outputs.get(output) if before else None
+                    out[output] = (
+                        output,
+                        shown(then, past is not None),
+                        shown(produced.value, True) if produced else "?",
+                    )
+        return tuple(out.values())
+
+    def _when(self, step: Step) -> None:
+        """A `when` above the selection is asked again with today's values."""
+        if isinstance(step.when, bool) or not self.taken[step.name]:
+            return
+        ended = self.taken[step.name][0]
+        if ended.status == "skipped" and ended.by:
+            return
+        was = ended.status != "skipped"
+        names = {ref.path[1] for ref in step.when.refs() if ref.path[0] == "steps"}
+        before = {q: b for q in names if (b := self.now.get(q)) is not None}
+        now: bool | None = None
+        if len(before) == len(names):
+            try:
+                now = bool(
+                    settle(step.when, step, self.today.pipeline, self.today.params, before, self.today.world, NO_RUN)
+                )
+            except EvaluationError:
+                now = None
+        values = self._read_values([step.when], ended)
+        cause = _mark([step.name, "when", was, now, values]) if now is not was else ""
+        self.out.gates[step.name] = Gate(
+            step.name, "when", was, now, values, cause, self.case.accepts(step.name, cause) if cause else False
+        )
+
+
+def _outputs(ended: StepEnded) -> dict[str, Any]:
+    return {name: output.get("digest") or output.get("value") for name, output in ended.outputs.items()}
+
+
+def _mark(value: Any) -> str:
+    return "c" + digest_of(value).removeprefix("sha256:")
+
+
+def own_causes(step: Step, ended: StepEnded, today: Today) -> tuple[str, tuple[Cause, ...]]:
+    """Return today's fingerprint of `step` on the bytes that it consumed then, and what differs by its own causes."""
+    consumed: dict[str, Before] = {}
+    made = {read[0]: read[3] for read in ended.reads}
+    for name in step.reads:
+        record = today.past.run(made[name]) if name in made else None
+        past = record.steps.get(name) if record else None
+        if past is not None:
+            consumed[name] = past.before()
+    unread = sorted(name for name in step.unguarded if name not in consumed)
+    if unread:
+        return "", tuple(Cause("input", name, "none", "read now") for name in unread)
+    try:
+        evaluated = evaluate(step, today.pipeline, today.params, consumed, today.world, NO_RUN)
+    except EvaluationError as error:
+        return "", (Cause("input", str(error)),)
+    if evaluated.fingerprint == ended.fingerprint:
+        return evaluated.fingerprint, ()
+    causes = differences(ended.recipe, evaluated.recipe, ended.params, evaluated.params)
+    return evaluated.fingerprint, causes or (Cause("code", "definition"),)
+
+
+CHANGES = {
+    "code": {"code"},
+    "params": {"param"},
+    "inputs": {"input"},
+    "env": {"env"},
+    "any": {"code", "param", "input", "env"},
+}
+
+
+def changed_steps(record: RunRecord, kind: str, today: Today) -> set[str]:
+    """Return the steps that differ now, by their own causes of one kind, from how `record` ran them; new ones too."""
+    found: set[str] = set()
+    for name, step in today.pipeline.steps.items():
+        ended = record.steps.get(name)
+        if ended is None:
+            if name not in record.started.decisions and kind in ("code", "any"):
+                found.add(name)
+            continue
+        if ended.recipe and any(cause.kind in CHANGES[kind] for cause in own_causes(step, ended, today)[1]):
+            found.add(name)
+    return found
+
+
+def roots(causes: Iterable[Cause]) -> Iterator[str]:
+    """Yield the steps above whose staleness made these causes, the nearest first."""
+    for cause in causes:
+        if cause.kind == "upstream":
+            yield cause.name
+            yield from roots(cause.causes)
