@@ -100,8 +100,8 @@ def drawn(drawing: str, **extra: str) -> str:
 class FakeExecutor:
     """Makes each file output a text that tells the step's arguments and the digests of its inputs."""
 
-    def __init__(self, store: MemoryStore, fails: Callable[[Call], str] = lambda call: "") -> None:
-        self.store, self.fails = store, fails
+    def __init__(self, store: MemoryStore, fails: Callable[[Call], str] = lambda call: "", blind: bool = False) -> None:
+        self.store, self.fails, self.blind = store, fails, blind
         self.calls: list[Call] = []
         self.started: list[str] = []
 
@@ -121,7 +121,7 @@ class FakeExecutor:
                 [
                     *call.argv,
                     *sorted(link[2] for link in call.links),
-                    *sorted(c[2] for c in call.copies),
+                    *sorted(c[2] for c in call.copies if not self.blind),
                     output["name"],
                 ]
             ).encode()
@@ -143,6 +143,7 @@ class Lab:
     files: Files = field(default_factory=Files)
     store: MemoryStore = field(default_factory=MemoryStore)
     fails: Callable[[Call], str] = lambda call: ""
+    blind: bool = False  # whether code changes nothing in the outputs
 
     def plan(self, request: str = "", now: float = 2e9) -> Plan:
         """Plan a request given as the lines of a run file."""
@@ -179,7 +180,7 @@ class Lab:
 
     def run(self, made: Plan) -> RunRecord:
         self.events: list[Event] = []
-        self.executor = FakeExecutor(self.store, self.fails)
+        self.executor = FakeExecutor(self.store, self.fails, self.blind)
         workshop = engine.Workshop(root="/project", workers=2, cpu=2, memory=None)
         for event in engine.execute(made, self.store, self.executor, workshop):
             self.events.append(event)
