@@ -15,14 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from . import document as documents
-from . import engine
+from . import engine, planfile
 from .decide import Cached, Reuse, Skip
 from .document import Document, Keys
-from .errors import Diagnostic, EnvironmentFailure, Invalid, ReferenceRunError, SelectionError, UsageError
+from .errors import (
+    Diagnostic,
+    EnvironmentFailure,
+    Invalid,
+    Moved,
+    ReferenceRunError,
+    SelectionError,
+    StoreDamaged,
+    UsageError,
+)
+from .estimate import Estimate, estimate
+from .fingerprint import Cause
 from .graph import Graph
 from .language import check_document
 from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
-from .plan import Plan, make_plan, unchanged
+from .plan import CodeChange, Plan, make_plan, to_json, unchanged
 from .project import Project, Settings
 from .record import Event, RunRecord
 from .reference import choose
@@ -197,7 +208,8 @@ def _plan(asked: Asked, store: LocalStore) -> Plan:
     params, sources = values(reference.record if reference else None)
     world = asked.project.world(pipeline, params, store.digest, store.read)
     today = Today(pipeline, params, world, store)
-    return make_plan(Case(today, asked.graph, request, sources, selection, reference, time.time()))
+    made = make_plan(Case(today, asked.graph, request, sources, selection, reference, time.time()))
+    return replace(made, code_changes=code_changes(made, asked.project, store)) if made.findings else made
 
 
 def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset: int = 0) -> Diagnostic:
@@ -211,6 +223,85 @@ def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset:
     return asked.document.diagnostic(
         code, text, at, key=len(at) == 1 and isinstance(value, list | dict), offset=offset if inside else 0, help=help
     )
+
+
+def read_planned(planned: Mapping[str, Any], path: str) -> Asked:
+    """Return the request of a plan file, found in the project of the current folder or of the file's own."""
+    request = planned["request"]
+    wanted = request["path"] or planned["pipeline"]["path"]
+    projects = [Project.of(os.path.join(os.getcwd(), "x")), Project.of(os.path.abspath(path))]
+    project = next((p for p in projects if os.path.isfile(p.path(wanted))), None)
+    if project is None:
+        raise Moved(
+            f"{path} does not hold here: there is no {wanted} in {projects[0].root}",
+            help="apply it in the project that it was planned in",
+        )
+    asked = read(os.path.relpath(project.path(wanted)))
+    if request["path"]:
+        return asked
+    return replace(asked, request=replace(asked.request, base=request["base"], params=request["params"]))
+
+
+def planned_again(planned: Mapping[str, Any], path: str, store: LocalStore) -> tuple[Asked, Plan]:
+    """Return today's plan of a plan file's request, if it is that plan; raises Moved with the list of what is not."""
+    try:
+        asked = read_planned(planned, path)
+        made = plan(asked, store)
+    except Invalid as error:
+        raise Moved(f"{path} does not hold any more:\n{error}", help=planfile.ANEW) from None
+    if made.digest != planned["digest"]:
+        lines = planfile.moved(planned, to_json(made))
+        listed = "".join(f"\n  {line}" for line in lines[:20]) + (
+            f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
+        )
+        raise Moved(f"{path} does not hold any more; what moved:{listed}", help=planfile.ANEW)
+    return asked, made
+
+
+def open_store_of(path: str, planned: Mapping[str, Any], given: str | None, create: bool) -> LocalStore:
+    """Return the store that a plan file is applied to or checked against."""
+    asked = read_planned(planned, path)
+    return open_store(asked.project, asked.project.settings(), given, create)
+
+
+def code_changes(made: Plan, project: Project, store: LocalStore) -> tuple[CodeChange, ...]:
+    """Return the changed lines of the code of reused steps, where the store has what ran."""
+    wanted: dict[tuple[str, str, str], None] = {}
+
+    def collect(causes: Iterable[Cause]) -> None:
+        for cause in causes:
+            if cause.kind == "code" and cause.then.startswith("sha256:") and cause.now.startswith("sha256:"):
+                wanted[cause.name, cause.then, cause.now] = None
+            collect(cause.causes)
+
+    for decision in made.decisions.values():
+        if isinstance(decision, Reuse):
+            collect(decision.verdict.causes)
+    out = []
+    for name, then, now in list(wanted)[:20]:
+        try:
+            old = store.read(then).decode("utf-8", "replace")
+            with open(project.path(os.path.normpath(os.path.join(made.pipeline.base, name))), "rb") as file:
+                new = file.read().decode("utf-8", "replace")
+        except (OSError, StoreDamaged):
+            continue
+        import difflib  # only where code has changed
+
+        lines = list(difflib.unified_diff(old.splitlines(), new.splitlines(), n=0, lineterm=""))[2:]
+        cut = [*lines[:40], f"... and {len(lines) - 40} more lines"] if len(lines) > 40 else lines
+        out.append(CodeChange(name, then, now, tuple(line[:200] for line in cut)))
+    return tuple(out)
+
+
+def estimated(made: Plan, store: LocalStore, settings: Settings, workers: int | None) -> Estimate:
+    """Return how long a plan takes, by what its steps took before."""
+    past = store.durations(made.pipeline.name, 8 * len(made.pipeline.steps))
+    return estimate(made, past, pool_size(made, settings, workers))
+
+
+def pool_size(made: Plan, settings: Settings, workers: int | None) -> int:
+    """Return how many steps may run at once."""
+    return workers or made.request.workers or settings.workers or len(os.sched_getaffinity(0))
 
 
 def lacks(made: Plan, workers_memory: int) -> list[tuple[str, str]]:
@@ -291,12 +382,13 @@ def apply(
     stop: engine.Stop,
     wake: int | None,
     reporters: Iterable[Reporter],
+    once: bool = False,
 ) -> int:
-    """Run a plan and tell each event; return the exit code of the run."""
+    """Run a plan and tell each event; return the exit code of the run. With `once` it is the plan of a file."""
     from .executors.local import LocalExecutor  # what only plans does without it
 
     processors = len(os.sched_getaffinity(0))
-    size = workers or made.request.workers or settings.workers or processors
+    size = pool_size(made, settings, workers)
     workshop = engine.Workshop(
         root=asked.project.root,
         workers=size,
@@ -308,7 +400,7 @@ def apply(
     executor = LocalExecutor(size, wake)
     code = 1
     try:
-        for event in engine.execute(made, store, executor, workshop):
+        for event in engine.execute(made, store, executor, workshop, once):
             for report in reporters:
                 report(event)
             code = getattr(event, "exit_code", None) if event.name == "run_ended" else code  # type: ignore[assignment]

@@ -63,9 +63,12 @@ class Workshop:
     stop: Stop = field(default_factory=Stop)
 
 
-def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop) -> Iterator[Event]:
-    """Run the plan; yield each event once it is durable. The caller closes the executor."""
-    run, ledger = store.begin()
+def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop, once: bool = False) -> Iterator[Event]:
+    """Run the plan; yield each event once it is durable. The caller closes the executor.
+
+    With `once` the plan is one that a file holds: raises Moved if it has started a run before.
+    """
+    run, ledger = store.begin(plan.digest if once else "")
     engine = _Engine(plan, store, executor, workshop, run, ledger)
     try:
         yield from engine.events()
@@ -94,6 +97,7 @@ class _Engine:
         self.unwritten: Exception | None = None
         self.metrics: dict[str, dict[str, Any]] = {}
         self.failed: list[StepEnded] = []
+        self.kept: set[str] = set()  # locations of code files
         self.broken = 0  # exit code of a failure of the environment or the store
         self.reason = ""
         self.stops = 0
@@ -424,7 +428,14 @@ class _Engine:
                 target != link[0] for link in links
             ):
                 copies.append((target, f"{self.workshop.root}/{location}", self.plan.world.code[location][0]))
+            self._keep_code(location)
         return tuple(links), tuple(copies), tuple(trees)
+
+    def _keep_code(self, location: str) -> None:
+        """Keep what a code file held, so that a later plan can show the lines that changed."""
+        if location not in self.kept:
+            self.kept.add(location)
+            self.store.keep(f"{self.workshop.root}/{location}", self.plan.world.code[location][0])
 
     def _staged_apart(self, evaluated: Evaluated) -> tuple[Any, Any, Any]:
         """The same for a step that works in the project's own folder: only what is not there is laid beside it."""

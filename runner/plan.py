@@ -122,7 +122,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "applyable": not plan.findings,
         "runner": __version__,
         "pipeline": {"name": pipeline.name, "path": pipeline.path, "digest": pipeline.digest},
-        "request": {"path": request.path, "name": request.name, "digest": plan.request_digest, "mode": plan.mode, "trial": request.trial},
+        "request": {"path": request.path, "name": request.name, "digest": plan.request_digest, "mode": plan.mode, "trial": request.trial, **_given(request)},
         "reference": _reference_json(plan),
         "selection": {
             "written": list(selection.written), "exclude": list(request.exclude), "steps": list(selection.steps), "convex": True,
@@ -146,6 +146,11 @@ def to_json(plan: Plan) -> dict[str, Any]:
             "runtime": plan.world.runtime,
         },
     }  # fmt: skip
+
+
+def _given(request: RunRequest) -> dict[str, Any]:
+    """Return what a request without a file was given on the command line, so that a plan file holds it."""
+    return {} if request.path else {"base": request.base, "params": _plain(request.params)}
 
 
 def _reference_json(plan: Plan) -> dict[str, Any] | None:
@@ -225,6 +230,7 @@ def bound(value: Mapping[str, Any]) -> dict[str, Any]:
         del step["reasons"]  # sentences; what they stand on is bound
     for finding in out["findings"]:
         del finding["text"], finding["remedies"]
+    out["request"].pop("base", None)  # where the command was given
     if out["reference"]:
         out["reference"] = {k: out["reference"][k] for k in ("run", "status")}
     return out

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .decide import Decided, Kept, Skip, word
+from .decide import Decided, Kept, Reuse, Skip, word
 from .errors import SelectionError
 from .fingerprint import shown
 from .reference import unusable
 from .select import selection_of
 from .values import plain
-from .verdict import SAME, Case, Gate, Standing, Verdict, roots
+from .verdict import SAME, Case, Gate, Standing, Verdict, content, roots
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class _Reviewing:
 
     def review(self) -> Review:
         self._check_accept()
+        self.notes += self._unreproducible()
         effects = tuple(self._effects())
         open_steps = [n for n in self.selection.closure if not self._agrees(n)]
         self.open = open_steps
@@ -112,6 +113,18 @@ class _Reviewing:
         """Whether a step above the selection is, by proof or acceptance, what a full run would have."""
         gate = self.standing.gates.get(name)
         return self._sound(name) and (gate is None or gate.holds or name in self.settled)
+
+    def _unreproducible(self) -> Iterator[str]:
+        """One fingerprint that has had other bytes: what is reused is one of several results of the same work."""
+        for name, decision in self.decided.decisions.items():
+            if not isinstance(decision, Reuse) or not decision.past.outputs:
+                continue
+            for count, success in enumerate(self.case.today.past.successes(decision.past.fingerprint)):
+                if content(success) != content(decision.past):
+                    yield f"{name} is unreproducible: run {success.produced_by} made other bytes with the same fingerprint"
+                    break
+                if count == 20:
+                    break
 
     # parameters
 

@@ -183,7 +183,7 @@ class _Judge:
             return self._condition(step, variants, evaluated)
         if evaluated is not None:
             good = next((e for e in variants if e.fingerprint == evaluated.fingerprint), None)
-            if good is found or (good is not None and _outputs(good) == _outputs(found)):
+            if good is found or (good is not None and content(good) == content(found)):
                 return self._keep(step.name, found.before(), SAME)
             if self._by_evidence(step, found, evaluated, good):
                 return None
@@ -192,10 +192,10 @@ class _Judge:
 
     def _by_evidence(self, step: Step, ended: StepEnded, evaluated: Evaluated, newest: StepEnded | None) -> bool:
         """Judge by what stored successes of today's fingerprint made, if there is one."""
-        wanted = _outputs(ended)
+        wanted = content(ended)
         for success in self.today.past.successes(evaluated.fingerprint):
             newest = newest or success
-            if _outputs(success) == wanted:
+            if content(success) == wanted:
                 verdict = Verdict("same-by-evidence", evidence=success.produced_by)
                 self._keep(step.name, ended.before(), verdict)
                 return True
@@ -342,7 +342,8 @@ class _Judge:
         )
 
 
-def _outputs(ended: StepEnded) -> dict[str, Any]:
+def content(ended: StepEnded) -> dict[str, Any]:
+    """Return what a step left, by content."""
     return {name: output.get("digest") or output.get("value") for name, output in ended.outputs.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..plan import Plan
-from .text import _why, plan_text
+from .text import plan_text, why
 
 MARKER = "<!-- runner plan -->"
 
@@ -19,7 +19,7 @@ def plan_markdown(plan: Plan) -> str:
     if plan.findings:
         out.append("")
     out += ["| decision | step | why |", "|---|---|---|"]
-    out += [f"| {d.name} | {_escape(name)} | {_escape(_why(d))} |" for name, d in plan.decisions.items()]
+    out += [f"| {d.name} | {_escape(name)} | {_escape(why(d))} |" for name, d in plan.decisions.items()]
     out += ["", f"`{plan.digest}` · planning ran no code of this repository"]
     return "\n".join(out)
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..decide import Cached, Cut, Decision, Reuse, Run, Unneeded
+from ..decide import Cut, Decision, Reuse, Unneeded, word
 from ..errors import printable
+from ..estimate import Estimate
 from ..plan import Plan
 from ..record import AttemptFailed, Event, RunEnded, RunRecord, RunStarted, RunStopping, StepEnded, StepStarted
-from ..review import Finding
+from ..review import Effect, Finding, GateReport, Remedy
 from ..store import RunSummary
 from ..values import short
 from ..verdict import Verdict
@@ -18,15 +19,9 @@ from ..verdict import Verdict
 FOLD = 40  # steps of one decision that are listed one by one
 
 
-def plan_text(plan: Plan) -> str:
+def plan_text(plan: Plan, estimate: Estimate | None = None) -> str:
     """Return a plan: the verdict first, the digest last."""
-    counts: dict[str, int] = {}
-    for decision in plan.decisions.values():
-        counts[decision.name] = counts.get(decision.name, 0) + 1
-    stale = sum(1 for d in plan.decisions.values() if isinstance(d, Reuse) and not d.verdict.sound)
-    shown = [f"{n} {name}" + (f" ({stale} stale)" if name == "reuse" and stale else "") for name, n in counts.items()]
-    verdict = "NEEDS A DECISION" if plan.findings else "READY"
-    out = [f"{verdict}  {plan.pipeline.name}: {', '.join(shown)}" + ("   (a trial)" if plan.request.trial else "")]
+    out = [headline(plan, estimate)]
     if plan.reference:
         record = plan.reference.record
         out.append(f"reference  {record.id}, {record.status}   ({plan.reference.why})")
@@ -34,23 +29,50 @@ def plan_text(plan: Plan) -> str:
         if not plan.selection.frontier:
             out.append("           nothing is reused from it")
     out.append("")
-    out += _decision_lines(plan)
-    changed = _param_lines(plan)
-    if changed:
-        out += ["", *changed]
-    if plan.notes:
-        out += ["", *(f"note: {note}" for note in plan.notes)]
+    out += _decision_lines(plan, estimate)
+    for lines in (param_lines(plan), gate_lines(plan), change_lines(plan), [f"note: {note}" for note in plan.notes]):
+        out += ["", *lines] if lines else []
     for finding in plan.findings:
-        out += ["", *finding_lines(finding)]
+        out += ["", *finding_lines(finding, estimate)]
     out += ["", f"plan {plan.digest}"]
     return "\n".join(map(_safe, out))
+
+
+def headline(plan: Plan, estimate: Estimate | None = None) -> str:
+    """Return the verdict on a plan, with how many steps there are of each decision, and how long it takes."""
+    counts: dict[str, int] = {}
+    for decision in plan.decisions.values():
+        counts[decision.name] = counts.get(decision.name, 0) + 1
+    marks: dict[str, int] = {}
+    for decision in plan.decisions.values():
+        if isinstance(decision, Reuse) and not decision.verdict.sound:
+            marks[decision.verdict.word] = marks.get(decision.verdict.word, 0) + 1
+    doubts = ", ".join(f"{n} {word}" for word, n in marks.items())
+    shown = [f"{n} {name}" + (f" ({doubts})" if name == "reuse" and doubts else "") for name, n in counts.items()]
+    verdict = "NEEDS A DECISION" if plan.findings else "READY"
+    line = f"{verdict}  {plan.pipeline.name}: {', '.join(shown)}" + ("   (a trial)" if plan.request.trial else "")
+    if estimate and estimate.full_seconds >= 1 and plan.runs:
+        more = f", {len(estimate.unknown)} never ran" if estimate.unknown else ""
+        whole = f" instead of {about(estimate.full_seconds)}" if estimate.full_seconds - estimate.seconds >= 1 else ""
+        line += f"   {about(estimate.seconds)}{whole}{more}"
+    return line
+
+
+def about(value: float) -> str:
+    """Return a duration for people, in one unit or two."""
+    if value < 10:
+        return f"~{value:.1f}s" if value >= 0.05 else "~0s"
+    if value < 90:
+        return f"~{value:.0f}s"
+    minutes = round(value / 60)
+    return f"~{minutes}m" if minutes < 90 else f"~{minutes // 60}h {minutes % 60:02d}m"
 
 
 def _safe(line: str) -> str:
     return "\n".join(printable(part) for part in line.split("\n"))
 
 
-def _decision_lines(plan: Plan) -> list[str]:
+def _decision_lines(plan: Plan, estimate: Estimate | None) -> list[str]:
     width = max(len(name) for name in plan.decisions)
     width = min(width, 32)
     lines: list[str] = []
@@ -61,28 +83,46 @@ def _decision_lines(plan: Plan) -> list[str]:
         plain_cut = isinstance(decision, Unneeded) or (
             isinstance(decision, Cut) and decision.reasons == ("not selected",)
         )
-        if plain_cut or counts[decision.name] > FOLD:
+        doubtful = isinstance(decision, Reuse) and not decision.verdict.sound
+        if plain_cut or (counts[decision.name] > FOLD and not doubtful):
             quiet.setdefault(decision.name, []).append(name)
             continue
-        lines.append(f"  {decision.name:<7} {name:<{width}}  {_why(decision)}")
-    for word, names in quiet.items():
+        lines.append(f"  {decision.name:<7} {name:<{width}}  {why(decision)}{_time(name, estimate)}")
+    for decided, names in quiet.items():
         listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        lines.append(f"  {word:<7} {listed}")
+        lines.append(f"  {decided:<7} {listed}")
     return lines
 
 
-def _why(decision: Decision) -> str:
-    why = "; ".join(decision.reasons)
+def _time(name: str, estimate: Estimate | None) -> str:
+    times = estimate.steps.get(name) if estimate else None
+    if times is None or times.median < 1:
+        return ""
+    spread = f" ({about(times.low)[1:]} to {about(times.high)[1:]}, n={times.count})" if times.count > 1 else ""
+    return f"   {about(times.median)}{spread}"
+
+
+def why(decision: Decision) -> str:
+    """Return all reasons of a decision, its verdict, and what it may end as instead."""
+    text = "; ".join(decision.reasons)
     if isinstance(decision, Reuse) and decision.verdict.word != "same":
-        why = f"{decision.reasons[0]}   {verdict_text(decision.verdict)}"
+        text = f"{decision.reasons[0]}   {verdict_text(decision.verdict)}"
     may = f"   may end {' or '.join(decision.may)}" if decision.may else ""
-    return why + may
+    return text + may
 
 
-def finding_lines(finding: Finding) -> list[str]:
+def finding_lines(finding: Finding, estimate: Estimate | None = None) -> list[str]:
     """Return a finding and its remedies, ready to paste."""
-    remedies = [f"     {'or ' if i else ''}{remedy.paste}" for i, remedy in enumerate(finding.remedies)]
-    return [f"{finding.code} {finding.text}", *remedies]
+    lines = [f"{finding.code} {finding.text}"]
+    for index, remedy in enumerate(finding.remedies):
+        lines.append(f"     {'or ' if index else ''}{remedy.paste}{added_time(remedy, estimate)}")
+    return lines
+
+
+def added_time(remedy: Remedy, estimate: Estimate | None) -> str:
+    """Return what a remedy costs, where that is known and worth telling."""
+    more = estimate.remedies.get(remedy.steps, 0.0) if estimate else 0.0
+    return f"   (+{about(more)[1:]})" if more >= 1 else ""
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -93,24 +133,100 @@ def verdict_text(verdict: Verdict) -> str:
     return f"{text}{', accepted' if verdict.accepted else ''}{causes}"
 
 
-def _param_lines(plan: Plan) -> list[str]:
-    """Each parameter that is not the pipeline's default, and where it comes from."""
-    lines = []
+def param_lines(plan: Plan) -> list[str]:
+    """Each parameter that differs from the reference run, with its effect; and each value that is not the default."""
+    effects = {e.param: e for e in plan.effects}
+    rows = []
     for name, value in plan.params.items():
         source = plan.sources[name]
+        if name in effects:
+            effect = effects[name]
+            loud = effect.word.upper() if effect.word in ("split", "shadowed") else effect.word
+            rows.append((f"{name} {effect.then} -> {effect.now}", loud, effect_text(plan, effect)))
+            continue
         if source == "default":
             continue
-        before = plan.reference.record.started.params.get(name) if plan.reference else None
         param = plan.pipeline.params[name]
         if source == "reference":
             if value == param.default or (param.type.name in ("file", "dir") and value.endswith(str(param.default))):
                 continue
-            lines.append(f"{name} = {_short(value)}   from the reference run; the default is {_short(param.default)}")
-        elif plan.reference and before != value:
-            lines.append(f"{name} = {_short(value)}   was {_short(before)}")
+            rows.append(
+                (f"{name} = {_short(value)}", "", f"from the reference run; the default is {_short(param.default)}")
+            )
         else:
-            lines.append(f"{name} = {_short(value)}   set by the request")
-    return [f"{'params' if i == 0 else '':<8} {line}" for i, line in enumerate(lines)]
+            rows.append((f"{name} = {_short(value)}", "", "set by the request"))
+    return _aligned("params", rows)
+
+
+def effect_text(plan: Plan, effect: Effect) -> str:
+    """Return who reads a parameter and what becomes of them."""
+    chosen, above = set(plan.selection.steps), set(plan.selection.closure)
+    run = [n for n in effect.read_by if n in chosen]
+    reused = [n for n in effect.read_by if n in above]
+    match effect.word:
+        case "effective":
+            return f"read by {_names(run)}"
+        case "split":
+            return f"read by {_names(run)}, and by {_names(reused)}, which {_is(reused)} reused"
+        case "shadowed":
+            return f"read only by {_names(reused)}, which {_is(reused)} reused"
+        case "deferred":
+            return f"read only by {_names(list(effect.read_by))}, not part of this run"
+    return "read by no step"
+
+
+def gate_lines(plan: Plan) -> list[str]:
+    """Each gate: what it was, what it would be, and both futures of one that the run decides."""
+    return _aligned(
+        "gates", [(g.step if g.field == "if" else f"`when` of {g.step}", "", gate_state(plan, g)) for g in plan.gates]
+    )
+
+
+def gate_state(plan: Plan, gate: GateReport) -> str:
+    """Return what is known of a gate, in a few words."""
+    was = f" (it was {word(gate.was)} in {plan.reference.record.id})" if gate.was is not None and plan.reference else ""
+    then, other = ", ".join(gate.then) or "nothing", ", ".join(gate.otherwise) or "nothing"
+    match gate.decision:
+        case "run":
+            return f"decided by this run: if true {then}, if false {other}{was}"
+        case "cached":
+            return f"{word(gate.now)}: {then if gate.now else other} may run{was}"
+        case "assumed":
+            return f"assumed {word(gate.now)}{was}"
+    values = ", ".join(f"{n} {then} -> {now}" if then != now else f"{n} {now}" for n, then, now in gate.values)
+    today = "not known" if gate.now is None else word(gate.now)
+    return f"it was {word(gate.was)}, today it would be {today}" + (f" ({values})" if values else "")
+
+
+def change_lines(plan: Plan) -> list[str]:
+    """The changed lines of the code of reused steps."""
+    out = []
+    for change in plan.code_changes:
+        out += [
+            f"code     {change.path} {short(change.then)} -> {short(change.now)}",
+            *(f"         {line}" for line in change.lines),
+        ]
+    return out
+
+
+def _aligned(title: str, rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Return rows under a title: what, a word on it, and the rest."""
+    if not rows:
+        return []
+    widths = [min(max(len(row[i]) for row in rows), 60) for i in range(2)]
+    lines = []
+    for index, (first, second, third) in enumerate(rows):
+        middle = f"   {second:<{widths[1]}}" if widths[1] else ""
+        lines.append(f"{title if index == 0 else '':<8} {first:<{widths[0]}}{middle}   {third}".rstrip())
+    return lines
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def _short(value: Any) -> str:
@@ -278,12 +394,3 @@ def _origin(end: StepEnded) -> str:
             f"{name} {short(output['digest'])}" if output.get("digest") else f"{name} = {_short(output.get('value'))}"
         )
     return ", ".join(parts)
-
-
-def ran(plan: Plan) -> bool:
-    """Whether the plan would run anything."""
-    return any(isinstance(d, Run) for d in plan.decisions.values())
-
-
-def kept(plan: Plan) -> int:
-    return sum(isinstance(d, Reuse | Cached) for d in plan.decisions.values())

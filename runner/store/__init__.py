@@ -55,8 +55,8 @@ class Ledger(Protocol):
 class Store(Past, Protocol):
     """Where artifacts and records of runs are kept."""
 
-    def begin(self) -> tuple[str, Ledger]:
-        """Start a run; return its new id and its ledger."""
+    def begin(self, plan: str = "") -> tuple[str, Ledger]:
+        """Start a run; return its new id and its ledger. A `plan` digest starts one run only: else raises Moved."""
 
     def resolve(self, text: str) -> str:
         """Return the id of the one run whose id ends with `text`; raise ReferenceRunError for none or several."""
@@ -66,6 +66,12 @@ class Store(Past, Protocol):
 
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         """Return runs, newest first."""
+
+    def durations(self, pipeline: str, rows: int) -> dict[str, list[float]]:
+        """Return what the steps of a pipeline took, newest first, from its newest `rows` successes."""
+
+    def keep(self, path: str, digest: str) -> None:
+        """Keep the bytes of a code file, so that a later plan can show what changed; best effort."""
 
     def places(self) -> tuple[str, str]:
         """Return the directories that workers publish objects and tree manifests into."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EnvironmentFailure, ReferenceRunError, StoreDamaged
+from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged
 from ..executors import worker
 from ..gate import GOOD
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     import sqlite3
 
 FORMAT = 1
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 _TABLES = """
 CREATE TABLE runs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, pipeline TEXT, status TEXT NOT NULL, request_digest TEXT,
   summary TEXT);
 CREATE INDEX runs_pipeline ON runs (pipeline, seq);
-CREATE TABLE successes (seq INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, run TEXT NOT NULL, step TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TABLE successes (seq INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, pipeline TEXT, run TEXT NOT NULL, step TEXT NOT NULL,
+  seconds REAL, detail TEXT NOT NULL);
 CREATE INDEX successes_fingerprint ON successes (fingerprint, seq);
+CREATE INDEX successes_seconds ON successes (pipeline, seq, step, seconds);
 CREATE TABLE files (path TEXT PRIMARY KEY, mark TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
 """
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # none that are mistaken for one another
@@ -189,8 +191,9 @@ class LocalStore:
                     event.outputs or event.taken is None
                 ):
                     connection.execute(
-                        "INSERT INTO successes (fingerprint, run, step, detail) VALUES (?, ?, ?, ?)",
-                        (fingerprint, run, event.step, canonical(to_json(event))),
+                        "INSERT INTO successes (fingerprint, pipeline, run, step, seconds, detail)"
+                        " VALUES (?, (SELECT pipeline FROM runs WHERE id=?), ?, ?, ?, ?)",
+                        (fingerprint, of, run, event.step, event.seconds, canonical(to_json(event))),
                     )
                 case RunEnded():
                     end = json.dumps({"seconds": event.seconds, "exit_code": event.exit_code})
@@ -200,7 +203,52 @@ class LocalStore:
 
     # runs
 
-    def begin(self) -> tuple[str, LocalLedger]:
+    def begin(self, plan: str = "") -> tuple[str, LocalLedger]:
+        mark = self._claim(plan) if plan else None
+        id, ledger = self._begin()
+        if mark is not None:
+            os.write(mark, f"{id}\n".encode())
+            os.fsync(mark)
+            os.close(mark)
+        return id, ledger
+
+    def _claim(self, plan: str) -> int:
+        """Take the one start that a plan file has; the mark is on disk before the run's first event."""
+        path = self._mark(plan)
+        self.refuse_applied(plan)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            folder = os.open(os.path.dirname(path), os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+            return fd
+        except FileExistsError:
+            self.refuse_applied(plan)
+            raise
+        except OSError as error:
+            raise EnvironmentFailure(f"the store {self.path} cannot be written: {error.strerror}") from error
+
+    def _mark(self, plan: str) -> str:
+        return f"{self.path}/plans/{plan.removeprefix('sha256:')}"
+
+    def refuse_applied(self, plan: str) -> None:
+        """Raise Moved if a plan file with this digest has started a run."""
+        try:
+            with open(self._mark(plan)) as file:
+                run = file.read().strip()
+        except OSError:
+            return
+        if run:
+            raise Moved(
+                f"this plan was applied already: run {run}",
+                help=f"see `runner show {run}`; to do it again, `runner apply` its request with --again",
+            )
+        raise Moved(
+            "this plan was taken by an apply whose run never began",
+            help=f"if no such apply is alive, remove {self._mark(plan)} and apply again",
+        )
+
+    def _begin(self) -> tuple[str, LocalLedger]:
         stamp = time.strftime("%Y%m%d-%H%M", time.gmtime())
         for _ in range(100):
             id = f"{stamp}-{''.join(random.SystemRandom().choices(_ALPHABET, k=4))}"
@@ -313,6 +361,31 @@ class LocalStore:
             found = of_json(json.loads(detail))
             if isinstance(found, StepEnded):
                 yield found
+
+    def durations(self, pipeline: str, rows: int) -> dict[str, list[float]]:
+        out: dict[str, list[float]] = {}
+        for step, seconds in self.index.execute(
+            "SELECT step, seconds FROM successes WHERE pipeline=? ORDER BY seq DESC LIMIT ?", (pipeline, rows)
+        ):
+            out.setdefault(step, []).append(seconds)
+        return out
+
+    def keep(self, path: str, digest: str) -> None:
+        """Keep the bytes of a project file, if they are still those of the digest; the store has them only once."""
+        target = self.object(digest, "file")
+        if os.path.exists(target):
+            return
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            content = file.read()
+            if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
+                return
+            partial = f"{self.path}/tmp/code-{os.getpid()}-{digest[7:23]}"
+            with open(partial, "wb", opener=lambda p, flags: os.open(p, flags, 0o444)) as copy:
+                copy.write(content)
+                copy.flush()
+                os.fsync(copy.fileno())
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.replace(partial, target)
 
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         where, values = (

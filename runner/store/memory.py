@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..errors import ReferenceRunError, StoreDamaged
+from ..errors import Moved, ReferenceRunError, StoreDamaged
 from ..record import Event, RunEnded, RunRecord, StepEnded, fold
 from . import Damage, RunSummary
 
@@ -17,8 +17,11 @@ class MemoryStore:
         self.journals: dict[str, list[Event]] = {}
         self.open: set[str] = set()
         self.objects: dict[str, bytes] = {}
+        self.plans: dict[str, str] = {}  # digest -> run
 
-    def begin(self) -> tuple[str, MemoryLedger]:
+    def begin(self, plan: str = "") -> tuple[str, MemoryLedger]:
+        if plan and self.plans.setdefault(plan, f"r{len(self.journals) + 1}") in self.journals:
+            raise Moved(f"this plan was applied already: run {self.plans[plan]}")
         id = f"r{len(self.journals) + 1}"
         self.journals[id] = []
         self.open.add(id)
@@ -65,6 +68,20 @@ class MemoryStore:
                     and (event.outputs or event.taken is None)
                 ):
                     yield event
+
+    def durations(self, pipeline: str, rows: int) -> dict[str, list[float]]:
+        out: dict[str, list[float]] = {}
+        for id in reversed(self.journals):
+            record = self.run(id)
+            for ended in (
+                reversed(list(record.steps.values())) if record and record.started.pipeline == pipeline else ()
+            ):
+                if ended.status == "succeeded" and ended.fingerprint and (ended.outputs or ended.taken is None):
+                    out.setdefault(ended.step, []).append(ended.seconds)
+        return out
+
+    def keep(self, path: str, digest: str) -> None:
+        """The project of a store in memory has no files."""
 
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         out = []

@@ -1,0 +1,85 @@
+"""Plan x past durations -> Estimate: how long it will take. Shown beside a plan, never bound by its digest."""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from .graph import Graph
+from .plan import Plan
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """What a step took before, in seconds."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a plan takes, from the medians of earlier attempts and the workers there are."""
+
+    steps: Mapping[str, StepTime]  # of those that would run and have run before
+    seconds: float  # of this plan
+    full_seconds: float  # of all steps
+    remedies: Mapping[tuple[str, ...], float]  # steps that a remedy adds -> seconds more
+    unknown: tuple[str, ...]  # steps that would run and never ran
+    workers: int
+
+
+def estimate(plan: Plan, past: Mapping[str, Sequence[float]], workers: int) -> Estimate:
+    """Return the Estimate; `past` has the durations of each step's successes."""
+    steps = plan.pipeline.steps
+    medians = {n: statistics.median(past[n]) if past.get(n) else 0.0 for n in steps}
+    runs = [n for n in plan.runs if steps[n].has_process]
+    seconds = makespan(runs, medians, plan.graph, workers)
+    remedies = {
+        r.steps: makespan([*runs, *r.steps], medians, plan.graph, workers) - seconds
+        for f in plan.findings for r in f.remedies if r.steps
+    }  # fmt: skip
+    times = {n: StepTime(medians[n], min(past[n]), max(past[n]), len(past[n])) for n in runs if past.get(n)}
+    return Estimate(
+        times, seconds, makespan(list(steps), medians, plan.graph, workers), remedies,
+        tuple(n for n in runs if not past.get(n)), workers,
+    )  # fmt: skip
+
+
+def makespan(names: Collection[str], durations: Mapping[str, float], graph: Graph, workers: int) -> float:
+    """Return the seconds that steps take on `workers`, each started as soon as it may, in the order of the graph."""
+    chosen = set(names)
+    waits = {n: sum(b in chosen for b in graph.before[n]) for n in chosen}
+    ready = [graph.place[n] for n in chosen if not waits[n]]
+    heapq.heapify(ready)
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < workers:
+            name = graph.order[heapq.heappop(ready)]
+            heapq.heappush(running, (now + durations[name], name))
+        now, done = heapq.heappop(running)
+        for name in graph.after[done]:
+            if name in chosen:
+                waits[name] -= 1
+                if not waits[name]:
+                    heapq.heappush(ready, graph.place[name])
+    return now
+
+
+def to_json(found: Estimate) -> dict[str, object]:
+    """Return the estimate as JSON."""
+    return {
+        "seconds": round(found.seconds, 3),
+        "full_seconds": round(found.full_seconds, 3),
+        "workers": found.workers,
+        "unknown": list(found.unknown),
+        "steps": {
+            n: {"median": round(t.median, 3), "low": round(t.low, 3), "high": round(t.high, 3), "count": t.count}
+            for n, t in found.steps.items()
+        },
+    }
