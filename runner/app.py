@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from . import amend, engine, planfile
 from . import document as documents
-from . import engine, planfile
 from .decide import Cached, Reuse, Skip
 from .document import Document, Keys
 from .errors import (
@@ -29,17 +29,19 @@ from .errors import (
     UsageError,
 )
 from .estimate import Estimate, estimate
+from .estimate import to_json as estimate_json
 from .fingerprint import Cause
 from .graph import Graph
 from .language import check_document
-from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
+from .pipeline import Accepted, Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
 from .plan import CodeChange, Plan, make_plan, to_json, unchanged
-from .project import Project, Settings
+from .project import Project, Settings, tree_digest
 from .record import Event, RunRecord
-from .reference import choose
+from .reference import Candidate, choose
 from .select import SelectorError
 from .store import Store
 from .store.local import LocalStore
+from .values import plain
 from .verdict import Case, Today, changed_steps
 
 Reporter = Callable[[Event], None]
@@ -204,11 +206,27 @@ def _plan(asked: Asked, store: LocalStore) -> Plan:
         world = asked.project.world(pipeline, params, store.digest, store.read)
         return changed_steps(record, kind, Today(pipeline, params, world, store))
 
-    selection, reference = choose(request, pipeline, asked.graph, store, changed)
+    def same(record: RunRecord, name: str) -> bool:
+        value, _ = values(record)
+        had = record.started.params.get(name)
+        if plain(value[name]) != plain(had):
+            return False
+        if pipeline.params[name].type.name not in ("file", "dir"):
+            return True
+        path = asked.project.path(str(had))
+        today = tree_digest(path, store.digest) if os.path.isdir(path) else store.digest(path)
+        return all(
+            step.params[name].get("digest") == today
+            for step in record.steps.values()
+            if isinstance(step.params.get(name), dict)
+        )
+
+    now = time.time()
+    selection, reference = choose(request, pipeline, asked.graph, store, changed, same, now)
     params, sources = values(reference.record if reference else None)
     world = asked.project.world(pipeline, params, store.digest, store.read)
     today = Today(pipeline, params, world, store)
-    made = make_plan(Case(today, asked.graph, request, sources, selection, reference, time.time()))
+    made = make_plan(Case(today, asked.graph, request, sources, selection, reference, now))
     return replace(made, code_changes=code_changes(made, asked.project, store)) if made.findings else made
 
 
@@ -291,6 +309,113 @@ def code_changes(made: Plan, project: Project, store: LocalStore) -> tuple[CodeC
         cut = [*lines[:40], f"... and {len(lines) - 40} more lines"] if len(lines) > 40 else lines
         out.append(CodeChange(name, then, now, tuple(line[:200] for line in cut)))
     return tuple(out)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan with what is shown beside it."""
+
+    plan: Plan
+    estimate: Estimate
+    candidates: tuple[Candidate, ...] = ()
+
+
+def planned(asked: Asked, store: LocalStore, workers: int | None, references: bool) -> Planned:
+    """Return the plan of a request, how long it takes, and, with `references`, how other runs would serve."""
+    made = plan(asked, store)
+    found = tuple(candidates(asked, store, workers)) if references else ()
+    return Planned(made, estimated(made, store, asked.project.settings(), workers), found)
+
+
+def plan_file(made: Planned) -> str:
+    """Return a plan as the text of a plan file."""
+    return planfile.written({**to_json(made.plan), "estimate": estimate_json(made.estimate)})
+
+
+def check(path: str, store: str | None) -> str:
+    """Return the digest of a plan file that still holds and was not applied; else raise Moved with what moved."""
+    value = load_plan(path)
+    opened = open_store_of(path, value, store, create=False)
+    opened.refuse_applied(value["digest"])
+    planned_again(value, path, opened)
+    return str(value["digest"])
+
+
+def load_plan(path: str) -> dict[str, Any]:
+    """Return what a plan file holds; raises Invalid for one that is not what was written."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return planfile.read(file.read(), path)
+    except OSError as error:
+        raise Invalid([Diagnostic(path, 0, 0, "E109", f"it cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise Invalid([Diagnostic(path, 0, 0, "E407", "it is not a plan: it is not UTF-8", planfile.ANEW)]) from None
+
+
+def accept(asked: Asked, store: LocalStore, steps: Sequence[str], reason: str, path: str | None) -> str:
+    """Return the stanza that accepts what the plan finds on `steps`; with `path`, write it into that run file."""
+    if path is not None and asked.document is None:
+        raise UsageError(
+            f"{path} is a pipeline; `accept` belongs into a run file", help="write a run file that names it"
+        )
+    made = plan(asked, store)
+    causes = {f.subject: f.cause for f in made.findings if f.cause}
+    for step in steps:
+        if step not in causes:
+            listed = f"findings are on: {', '.join(causes)}" if causes else "the plan needs no decision"
+            raise UsageError(f"the plan has no finding on {step} to accept", help=listed)
+    accepted = [Accepted(step, reason, causes[step][:9]) for step in steps]
+    if path is not None:
+        _amend(asked, path, accepted)
+    return amend.stanza(accepted)
+
+
+def _amend(asked: Asked, path: str, accepted: Sequence[Accepted]) -> None:
+    """Write `accept` into a run file, if what it then says is what it said and that."""
+    real = os.path.realpath(path)
+    with open(real, encoding="utf-8", newline="") as file:
+        text = file.read()
+    new = amend.amend(text, accepted)
+    changed = documents.parse(new.encode(), path)
+    check_document(changed)
+    request = compile_request(changed, asked.project, asked.project.location(path))
+    names = {a.step for a in accepted}
+    rest = tuple(a for a in asked.request.accept if a.step not in names)
+    if replace(request, accept=()) != replace(asked.request, accept=()) or {*request.accept} != {*rest, *accepted}:
+        raise UsageError(
+            f"{path} has a form that cannot be edited in place", help="paste the stanza: run this without -w"
+        )
+    partial = f"{real}.{os.getpid()}.partial"
+    try:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            file.write(new)
+        shutil.copymode(real, partial)
+        os.replace(partial, real)
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
+
+
+def candidates(asked: Asked, store: LocalStore, workers: int | None) -> list[Candidate]:
+    """Return all finished runs as reference runs of a request, the best first."""
+    found = []
+    for record in store.finished(asked.pipeline.name):
+        one = Candidate(record.id, record.status, record.started.at, "it is a trial" if record.started.trial else "")
+        try:
+            made = plan(replace(asked, request=replace(asked.request, reference=record.id, latest=None)), store)
+        except Invalid as error:
+            found.append(replace(one, why_not="; ".join(d.text for d in error.diagnostics)))
+            continue
+        unsound = sum(1 for d in made.decisions.values() if isinstance(d, Reuse) and not d.verdict.sound)
+        more = estimated(made, store, asked.project.settings(), workers).remedies
+        found.append(replace(one, unsound=unsound, redo=max(more.values(), default=0.0)))
+    return sorted(found, key=lambda c: c.rank)
+
+
+def names_any(asked: Asked, path: str, changed: set[str]) -> bool:
+    """Whether a request, its pipeline or the code named there is among the changed files."""
+    places = {asked.pipeline.path, *(place for step in asked.pipeline.steps.values() for place in step.code)}
+    files = {os.path.realpath(path), *(os.path.realpath(asked.project.path(place)) for place in places)}
+    return bool(files & changed)
 
 
 def estimated(made: Plan, store: LocalStore, settings: Settings, workers: int | None) -> Estimate:

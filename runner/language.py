@@ -95,6 +95,32 @@ def whole(description: str, minimum: int = 1, **more: Any) -> Schema:
 
 LABELS = mapping("Free words to find it by, shown by `runner runs`.", {"type": "string"}, named=False)
 DESCRIPTION = text("What it is for, shown by `runner show`.")
+LATEST = closed(
+    "latest",
+    "What the newest usable run must also be.",
+    {
+        "status": {
+            "type": ["string", "array"],
+            "description": "How it ended: succeeded, failed, stopped or interrupted, or a list of them.",
+            "pattern": "^(succeeded|failed|stopped|interrupted)$",
+            "patternErrorMessage": "a run ends succeeded, failed, stopped or interrupted",
+            "minItems": 1,
+            "items": {
+                "type": "string",
+                "enum": ["succeeded", "failed", "stopped", "interrupted"],
+                "description": "How it ended.",
+            },
+        },
+        "labels": LABELS,
+        "where": {
+            "type": "object",
+            "description": "params.NAME: same (as this request would have it) or a value.",
+            "propertyNames": patterned("A parameter.", r"^params\.[A-Za-z][A-Za-z0-9_-]*$", "write params.NAME"),
+            "additionalProperties": {"description": "same, or the value it must have had."},
+        },
+        "max_age": duration("How long ago it may have started."),
+    },
+)
 FAILURE_POLICY: Schema = {
     "type": "string",
     "enum": ["fail_fast", "finish_independent"],
@@ -424,7 +450,14 @@ def run_schema() -> Schema:
                 "default": "deny",
                 "description": "Whether the selection may be in pieces.",
             },
-            "reference": text("latest, none, or a run id: the finished run that supplies the rest.", minLength=1),
+            "reference": {
+                "type": ["string", "object"],
+                "description": "latest, none, a run id, or {latest: {...}}: the finished run that supplies the rest.",
+                "minLength": 1,
+                "additionalProperties": False,
+                "required": ["latest"],
+                "properties": {"latest": LATEST},
+            },
             "mode": {
                 "type": "string",
                 "enum": ["incremental", "full"],
@@ -695,13 +728,6 @@ def _mistyped(document: Document, at: Keys, shown: str, value: Any, error: Any) 
     wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
     must = " or ".join(words[w] for w in wanted)
     text, help = f"{shown} is {kind_of(value)}; it must be {must}", ""
-    if "reference" in at and isinstance(value, dict) and at == ("reference",):
-        return document.diagnostic(
-            "E112",
-            "`reference: {latest: ...}` is not supported yet",
-            at,
-            help="write `reference: latest`, `none`, or a run id",
-        )
     if error.schema.get("patternErrorMessage", "").startswith("a duration"):
         help = f"a duration has a unit: {document.written(at)}s" if isinstance(value, int | float) else _form(error)
     elif ("string" in wanted and isinstance(value, int | float)) or (value is None and "string" in wanted):

@@ -166,6 +166,16 @@ class Expect:
 
 
 @dataclass(frozen=True)
+class Latest:
+    """What the newest usable run must be to become the reference run."""
+
+    status: frozenset[str] = frozenset()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, Any] = field(default_factory=dict)  # param -> value, or `same`
+    max_age: float | None = None  # seconds
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """What the user asks of one run: which pipeline, with what, how much of it, against which earlier run."""
 
@@ -182,6 +192,7 @@ class RunRequest:
     exclude: tuple[str, ...] = ()
     islands: bool = False
     reference: str | None = None  # None: `latest` if the selection leaves something out
+    latest: Latest | None = None
     mode: str | None = None  # None: full with `select`, else incremental
     force: tuple[str, ...] = ()
     assume: Mapping[str, bool] = field(default_factory=dict)
@@ -1282,7 +1293,8 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
         select=tuple(_selector(s) for s in value["select"]) if "select" in value else None,
         exclude=tuple(_selector(s) for s in value.get("exclude", ())),
         islands=value.get("islands") == "allow",
-        reference=value.get("reference"),
+        reference="latest" if isinstance(value.get("reference"), Mapping) else value.get("reference"),
+        latest=_latest(value["reference"]["latest"]) if isinstance(value.get("reference"), Mapping) else None,
         mode=value.get("mode"),
         force=tuple(_selector(s) for s in value.get("force", ())),
         assume=value.get("assume", {}),
@@ -1297,6 +1309,16 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
         workers=concurrency.get("workers"),
         cpu=concurrency.get("cpu"),
         memory=to_bytes(concurrency["memory"]) if "memory" in concurrency else None,
+    )
+
+
+def _latest(value: Mapping[str, Any]) -> Latest:
+    status = value.get("status", ())
+    return Latest(
+        frozenset([status] if isinstance(status, str) else status),
+        value.get("labels", {}),
+        {name.removeprefix("params."): wanted for name, wanted in value.get("where", {}).items()},
+        to_seconds(value["max_age"]) if "max_age" in value else None,
     )
 
 

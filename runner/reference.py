@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import ReferenceRunError
+from .errors import ReferenceRunError, suggest
 from .gate import GOOD
 from .graph import Graph
-from .pipeline import Pipeline, RunRequest
+from .pipeline import Latest, Pipeline, RunRequest
 from .record import RunRecord, StepEnded
 from .select import Facts, Selection, SelectorError, select, statuses_of, uses_reference
+from .values import plain, text_of
 
 Changed = Callable[[RunRecord, str], set[str]]  # the steps that differ now, by own causes of a kind
+Same = Callable[[RunRecord, str], bool]  # whether a parameter had the value that this request gives it
 
 
 class Past(Protocol):
@@ -39,10 +41,31 @@ class Reference:
     rejected: tuple[tuple[str, str], ...] = ()  # newer run, why not
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A finished run as the reference run of a request, for a listing from best to worst."""
+
+    run: str
+    status: str
+    at: float  # UTC seconds of its start
+    why_not: str = ""  # why it cannot serve at all
+    unsound: int = 0  # reused steps that would need a decision
+    redo: float = 0.0  # seconds that the least honest selection adds
+
+    @property
+    def rank(self) -> tuple[bool, int, float, float]:
+        return bool(self.why_not), self.unsound, self.redo, -self.at
+
+
 def choose(
-    request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed
+    request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed, same: Same, now: float
 ) -> tuple[Selection, Reference | None]:
     """Return what is selected and the reference run; raises SelectorError or ReferenceRunError."""
+    for name in request.latest.where if request.latest else ():
+        if name not in pipeline.params:
+            raise ReferenceRunError(
+                f"`where` names no parameter: {name}", help=suggest(name, pipeline.params, "params")
+            )
     wanted = request.reference or ("latest" if _leaves_something(request) else "none")
     if wanted == "none":
         selection = _select(request, pipeline, graph, None, changed)
@@ -54,7 +77,7 @@ def choose(
         return selection, None
     if wanted != "latest":
         return _named(wanted, request, pipeline, graph, past, changed)
-    return _latest(request, pipeline, graph, past, changed)
+    return _latest(request, pipeline, graph, past, changed, lambda record: _misfit(request.latest, record, same, now))
 
 
 def _leaves_something(request: RunRequest) -> bool:
@@ -96,8 +119,33 @@ def _named(
     return selection, Reference(record, "named in the request")
 
 
+def _misfit(wanted: Latest | None, record: RunRecord, same: Same, now: float) -> str:
+    """Return why a run is not what `reference: {latest: ...}` asks for, or nothing."""
+    if wanted is None:
+        return ""
+    if wanted.status and record.status not in wanted.status:
+        return f"it {'failed' if record.status == 'failed' else 'ended ' + record.status}"
+    for key, value in wanted.labels.items():
+        if record.started.labels.get(key) != value:
+            return f"its label {key} is {record.started.labels.get(key, 'not set')}, not {value}"
+    for name, value in wanted.where.items():
+        had = record.started.params.get(name)
+        if not same(record, name) if value == "same" else plain(had) != plain(value):
+            return f"its {name} was {'not set' if had is None else text_of(had)}" + (
+                "" if value == "same" else f", not {text_of(value)}"
+            )
+    if wanted.max_age is not None and now - record.started.at > wanted.max_age:
+        return "it is too old"
+    return ""
+
+
 def _latest(
-    request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed
+    request: RunRequest,
+    pipeline: Pipeline,
+    graph: Graph,
+    past: Past,
+    changed: Changed,
+    misfit: Callable[[RunRecord], str],
 ) -> tuple[Selection, Reference | None]:
     selectors = [*(request.select or ()), *request.exclude, *request.force]
     by_status = uses_reference(selectors, ("status",))
@@ -107,6 +155,9 @@ def _latest(
     for record in past.finished(pipeline.name):
         if record.started.trial:
             rejected.append((record.id, "it is a trial"))
+            continue
+        if wrong := misfit(record):
+            rejected.append((record.id, wrong))
             continue
         selection = fixed or _select(request, pipeline, graph, record, changed)
         lacks = list(unusable(selection, request, pipeline, record))
@@ -119,12 +170,16 @@ def _latest(
     if fixed is None:
         fixed = _select(request, pipeline, graph, None, changed)  # says what it needs
     lacking = [name for name in fixed.frontier if name not in request.assume]
-    if not lacking:
+    if not lacking and not (request.latest and rejected):
         return fixed, None
     shown = "".join(f"\n  {id}: {why}" for id, why in rejected[:5]) + (
         f"\n  and {len(rejected) - 5} more" if len(rejected) > 5 else ""
     )
-    what = f"no finished run of `{pipeline.name}` has usable outputs of {', '.join(lacking)}"
+    what = (
+        f"no finished run of `{pipeline.name}` has usable outputs of {', '.join(lacking)}"
+        if lacking
+        else f"no finished run of `{pipeline.name}` is what `reference` asks for"
+    )
     raise ReferenceRunError(
         what + shown,
         help=_add(first_lacks)

@@ -161,7 +161,10 @@ class Lab:
             params, _ = values(record)
             return changed_steps(record, kind, Today(compiled, params, self.world(compiled, params), self.store))
 
-        selection, reference = choose(asked, compiled, graph, self.store, changed)
+        def same(record: RunRecord, name: str) -> bool:
+            return bool(values(record)[0][name] == record.started.params.get(name))
+
+        selection, reference = choose(asked, compiled, graph, self.store, changed, same, now)
         params, sources = values(reference.record if reference else None)
         today = Today(compiled, params, self.world(compiled, params), self.store)
         return make_plan(Case(today, graph, asked, sources, selection, reference, now))

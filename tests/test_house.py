@@ -15,7 +15,7 @@ ROOT = Path(runner.__file__).parent
 # Each module imports only those above it, in functions too.
 ORDER = [
     "__init__", "errors", "values", "document", "language", "expression", "pipeline", "graph", "select", "fingerprint", "gate", "record",
-    "reference", "verdict", "decide", "review", "plan", "planfile", "estimate", "schedule", "collect", "executors", "store", "steps", "engine", "project", "reporters", "app", "cli", "__main__",
+    "reference", "verdict", "decide", "review", "plan", "planfile", "amend", "estimate", "schedule", "collect", "executors", "store", "steps", "engine", "project", "changes", "reporters", "app", "cli", "__main__",
 ]  # fmt: skip
 PURE = ORDER[: ORDER.index("collect") + 1]
 

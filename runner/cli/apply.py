@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import color, epilog, notices, output_option, store_option, workers_of, workers_option
+from .options import color, epilog, notices, output_option, overrides, store_option, workers_of, workers_option
 
 if TYPE_CHECKING:
     from ..app import Asked
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from ..project import Settings
     from ..record import Event
     from ..store.local import LocalStore
-
-
-def overrides(params: tuple[str, ...]) -> dict[str, str]:
-    """Return `-p name=value` options as a mapping."""
-    out = {}
-    for text in params:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"-p {text}: write NAME=VALUE")
-        out[name] = value
-    return out
 
 
 @click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 130))

@@ -75,6 +75,17 @@ def workers_of(given: int | None) -> int | None:
     return given
 
 
+def overrides(params: tuple[str, ...]) -> dict[str, str]:
+    """Return `-p name=value` options as a mapping."""
+    out = {}
+    for text in params:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"-p {text}: write NAME=VALUE")
+        out[name] = value
+    return out
+
+
 def notices(store: LocalStore) -> None:
     for notice in store.notices:
         click.echo(f"note: {notice}", err=True)

@@ -2,44 +2,189 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import click
 
-from .options import epilog, notices, output_option, store_option
+from ..errors import RunnerError
+from .options import epilog, notices, output_option, overrides, store_option, workers_of, workers_option
+
+if TYPE_CHECKING:
+    from ..app import Asked, Planned
+    from ..store.local import LocalStore
 
 
-@click.command(epilog=epilog(0, 2, 3, 5, 6) + " With --detailed-exitcode: 10 if something would run.")
+@click.command(epilog=epilog(0, 2, 3, 4, 5, 6) + " With --detailed-exitcode: 10 if something would run.")
 @click.argument("file", type=click.Path())
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; with a pipeline file only."
 )
+@click.option("--out", metavar="PLAN", help="Write the plan to a file (of a folder: to files in a folder).")
+@click.option("--check", is_flag=True, help="FILE is a plan: does it still hold?")
+@click.option("--accept", multiple=True, metavar="STEP", help="Print the stanza that accepts this step's finding.")
+@click.option("--reason", metavar="TEXT", help="Why it is sound; goes with --accept.")
+@click.option("-w", "--write", is_flag=True, help="Write the stanza of --accept into FILE.")
+@click.option("--base", metavar="REV", help="Of a folder: only requests that changed since this revision of git.")
+@click.option("--references", is_flag=True, help="Rank all runs that could be the reference run.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 10 if something would run.")
+@workers_option()
 @output_option("text", "json", "markdown")
 @store_option
-def command(file: str, params: tuple[str, ...], detailed_exitcode: bool, form: str, store: str | None) -> int:
+def command(
+    file: str,
+    params: tuple[str, ...],
+    out: str | None,
+    check: bool,
+    accept: tuple[str, ...],
+    reason: str | None,
+    write: bool,
+    base: str | None,
+    references: bool,
+    detailed_exitcode: bool,
+    workers: int | None,
+    form: str,
+    store: str | None,
+) -> int:
     """Show what a run would execute, reuse and leave, and every reason why.
 
-    Executes no step, imports nothing of the project, opens no connection.
+    FILE is a run file, a pipeline file, or a folder: then every run file below it is planned. Executes no step,
+    imports nothing of the project, opens no connection.
 
     \b
     runner plan pipelines/abalone/runs/train-only.yaml
     runner plan pipelines/abalone/pipeline.yaml -p xgb_max_depth=8
+    runner plan run.yaml --out plan.json        then: runner apply plan.json
+    runner plan --check plan.json               does it still hold?
+    runner plan run.yaml --accept preprocess --reason "only a comment" -w
+    runner plan runs --base origin/main -o markdown
     """
-    from .. import app, engine
-    from ..reporters import json, markdown, text
-    from .apply import overrides
+    from .. import app
 
+    _refuse_mix(file, check, accept, reason, write, base, out)
+    if check:
+        return _check(file, store, form)
+    if os.path.isdir(file):
+        return _folder(file, base, out, workers_of(workers), detailed_exitcode, form, store)
     asked = app.read(file, overrides(params))
-    settings = asked.project.settings()
-    opened = app.open_store(asked.project, settings, store, create=False)
-    made = app.plan(asked, opened)
+    opened = app.open_store(asked.project, asked.project.settings(), store, create=False)
+    if accept:
+        stanza = app.accept(asked, opened, accept, reason or "", file if write else None)
+        if not write:
+            click.echo(stanza, nl=False)
+            return 0
+        click.echo(f"wrote `accept` for {', '.join(accept)} into {file}", err=True)
+        asked = app.read(file)
+    made = app.planned(asked, opened, workers_of(workers), references)
     notices(opened)
+    if out:
+        _write(out, app.plan_file(made))
+    click.echo(_shown(made, form))
+    _warn(asked, made)
+    return _code(made, opened, detailed_exitcode)
+
+
+def _refuse_mix(
+    file: str, check: bool, accept: tuple[str, ...], reason: str | None, write: bool, base: str | None, out: str | None
+) -> None:
+    if accept and not (reason or "").strip():
+        raise click.UsageError("--accept needs --reason TEXT: why the result is sound all the same")
+    if (reason or write) and not accept:
+        raise click.UsageError("--reason and -w go with --accept STEP")
+    if check and (accept or out or base):
+        raise click.UsageError("--check goes with a plan file alone")
+    if base is not None and not os.path.isdir(file):
+        raise click.UsageError("--base goes with a folder of run files")
+    if accept and os.path.isdir(file):
+        raise click.UsageError("--accept goes with one run file")
+
+
+def _shown(made: Planned, form: str) -> str:
+    from ..reporters import json, markdown, text
+
     forms = {"text": text.plan_text, "json": json.plan_json, "markdown": markdown.plan_markdown}
-    click.echo(forms[form](made))
+    return forms[form](made.plan, made.estimate, made.candidates)
+
+
+def _warn(asked: Asked, made: Planned) -> None:
+    from .. import app
+
     for warning in asked.pipeline.warnings:
         click.echo(str(warning), err=True)
-    for name, what in app.lacks(made, app.machine_memory(made)):
+    for name, what in app.lacks(made.plan, app.machine_memory(made.plan)):
         click.echo(f"warning[W310]: step {name}: {what}", err=True)
-    engine.verify_kept(made, opened, whole=False)
-    if made.findings:
+
+
+def _code(made: Planned, opened: LocalStore, detailed: bool) -> int:
+    from .. import engine
+
+    engine.verify_kept(made.plan, opened, whole=False)
+    if made.plan.findings:
         return 3
-    return 10 if detailed_exitcode and made.runs else 0
+    return 10 if detailed and made.plan.runs else 0
+
+
+def _write(path: str, text: str) -> None:
+    from ..errors import EnvironmentFailure
+
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, path)
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _check(file: str, store: str | None, form: str) -> int:
+    from .. import app
+
+    digest = app.check(file, store)
+    if form == "json":
+        import json
+
+        click.echo(json.dumps({"holds": True, "digest": digest}))
+    else:
+        click.echo(f"the plan holds: {digest}")
+    return 0
+
+
+def _folder(
+    folder: str, base: str | None, out: str | None, workers: int | None, detailed: bool, form: str, store: str | None
+) -> int:
+    """Plan each request below a folder; one that cannot be planned is told, and the rest goes on."""
+    from .. import app
+    from ..changes import changed_since, requests_below
+    from ..reporters import json, markdown, text
+
+    changed = changed_since(base, folder) if base is not None else None
+    results: list[tuple[str, Planned | RunnerError]] = []
+    codes = [0]
+    if out:
+        os.makedirs(out, exist_ok=True)
+    for path in requests_below(folder):
+        try:
+            asked = app.read(path)
+            if changed is not None and not app.names_any(asked, path, changed):
+                continue
+            opened = app.open_store(asked.project, asked.project.settings(), store, create=False)
+            made = app.planned(asked, opened, workers, False)
+            codes.append(_code(made, opened, detailed))
+        except RunnerError as error:
+            results.append((path, error))
+            codes.append(error.exit_status)
+            continue
+        notices(opened)
+        results.append((path, made))
+        if out:
+            _write(os.path.join(out, path.replace(os.sep, "__").removesuffix(".yaml") + ".json"), app.plan_file(made))
+    forms = {"text": text.folder_text, "json": json.folder_json, "markdown": markdown.folder_markdown}
+    shown = [(path, (r.plan, r.estimate) if not isinstance(r, RunnerError) else str(r)) for path, r in results]
+    since = f" since {base}" if base else ""
+    click.echo(
+        forms[form](
+            shown,
+            f"no run request below {folder} has changed{since}" if base else f"there is no run request below {folder}",
+        )
+    )
+    return next((code for code in (70, 5, 6, 2, 4, 3, 10) if code in codes), 0)

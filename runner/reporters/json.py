@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from ..estimate import Estimate
+from ..estimate import to_json as estimate_value
 from ..plan import Plan
 from ..plan import to_json as plan_value
 from ..record import Event, RunRecord
 from ..record import to_json as event_value
+from ..reference import Candidate
 
 
 def event_line(event: Event) -> str:
     return json.dumps(event_value(event), ensure_ascii=True)
 
 
-def plan_json(plan: Plan) -> str:
-    return json.dumps(plan_value(plan), indent=2, ensure_ascii=True)
+def plan_json(plan: Plan, estimate: Estimate | None = None, candidates: Sequence[Candidate] = ()) -> str:
+    """Return a plan as JSON (schemas/plan.schema.json)."""
+    return dump(_plan(plan, estimate, candidates))
+
+
+def _plan(plan: Plan, estimate: Estimate | None, candidates: Sequence[Candidate] = ()) -> dict[str, Any]:
+    value = plan_value(plan)
+    if estimate:
+        value["estimate"] = estimate_value(estimate)
+    if candidates:
+        value["references"] = [vars(candidate) for candidate in candidates]
+    return value
+
+
+def folder_json(results: Sequence[tuple[str, tuple[Plan, Estimate] | str]], nothing: str) -> str:
+    """Return the plans of several requests as a list; what cannot be planned has its error."""
+    return dump(
+        [
+            {"path": path, "error": found} if isinstance(found, str) else {"path": path, "plan": _plan(*found)}
+            for path, found in results
+        ]
+    )
 
 
 def record_value(record: RunRecord) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..errors import printable
 from ..estimate import Estimate
 from ..plan import Plan
 from ..record import AttemptFailed, Event, RunEnded, RunRecord, RunStarted, RunStopping, StepEnded, StepStarted
+from ..reference import Candidate
 from ..review import Effect, Finding, GateReport, Remedy
 from ..store import RunSummary
 from ..values import short
@@ -19,7 +20,7 @@ from ..verdict import Verdict
 FOLD = 40  # steps of one decision that are listed one by one
 
 
-def plan_text(plan: Plan, estimate: Estimate | None = None) -> str:
+def plan_text(plan: Plan, estimate: Estimate | None = None, candidates: Sequence[Candidate] = ()) -> str:
     """Return a plan: the verdict first, the digest last."""
     out = [headline(plan, estimate)]
     if plan.reference:
@@ -34,8 +35,26 @@ def plan_text(plan: Plan, estimate: Estimate | None = None) -> str:
         out += ["", *lines] if lines else []
     for finding in plan.findings:
         out += ["", *finding_lines(finding, estimate)]
+    if candidates:
+        out += ["", *candidate_lines(candidates)]
     out += ["", f"plan {plan.digest}"]
     return "\n".join(map(_safe, out))
+
+
+def folder_text(results: Sequence[tuple[str, tuple[Plan, Estimate] | str]], nothing: str) -> str:
+    """Return the plans of several requests, each under the name of its file."""
+    parts = [f"== {path}\n{found if isinstance(found, str) else plan_text(*found)}" for path, found in results]
+    return "\n\n".join(parts) or nothing
+
+
+def candidate_lines(candidates: Sequence[Candidate]) -> list[str]:
+    """Return the runs that could be the reference run, the best first."""
+    rows = [["REFERENCE", "STATUS", "STARTED", "STALE", "TO REDO", ""]]
+    for one in candidates:
+        stale = "" if one.why_not else str(one.unsound)
+        redo = about(one.redo) if one.unsound and not one.why_not else ""
+        rows.append([one.run, one.status, local_time(one.at), stale, redo, one.why_not])
+    return table(rows)
 
 
 def headline(plan: Plan, estimate: Estimate | None = None) -> str:

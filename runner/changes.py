@@ -1,0 +1,60 @@
+"""A folder x a revision of git -> the run requests in it that differ since then, themselves or in what they name."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+
+from .errors import EnvironmentFailure, UsageError
+
+_RUN = re.compile(rb"^[ \t]*[\"']?kind[\"']?[ \t]*:[ \t]*[\"']?Run\b", re.M)
+_LEFT_OUT = {".git", ".runner", ".venv", "node_modules", "__pycache__"}
+# Nothing that a repository's own settings could make git execute.
+_GIT = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "diff.external="]
+
+
+def requests_below(folder: str) -> Iterator[str]:
+    """Yield the files below `folder` that say `kind: Run`, sorted."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT)
+        for name in files:
+            path = os.path.join(place, name)
+            if not name.endswith((".yaml", ".yml")) or not os.path.isfile(path):
+                continue
+            with open(path, "rb") as file:
+                if _RUN.search(file.read(1 << 20)):
+                    found.append(os.path.normpath(path))
+    yield from sorted(found)
+
+
+def changed_since(revision: str, folder: str) -> set[str]:
+    """Return the real paths of all files that differ from where `revision` and HEAD parted, uncommitted ones too."""
+    if revision.startswith("-"):
+        raise UsageError(f"--base {revision} is no revision of git")
+    top = _git(folder, "rev-parse", "--show-toplevel", "--quiet").strip()
+    try:
+        base = _git(folder, "merge-base", revision, "HEAD").strip()
+    except UsageError:
+        base = _git(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", of=revision).strip()
+    names = _git(
+        folder, "diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", base, "--", ":/"
+    )
+    names += _git(top, "ls-files", "-o", "-z", "--exclude-standard")
+    return {os.path.realpath(os.path.join(top, name)) for name in names.split("\0") if name}
+
+
+def _git(folder: str, *args: str, of: str = "") -> str:
+    try:
+        done = subprocess.run([*_GIT, "-C", folder, *args], capture_output=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise EnvironmentFailure(f"git cannot be started: {error.strerror}", help="--base needs git") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise UsageError(
+            f"git knows no revision {of}" if of else f"git: {said[0] if said else f'exit code {done.returncode}'}",
+            help="fetch it first: a shallow clone has no history" if of else "",
+        )
+    return done.stdout.decode("utf-8", "surrogateescape")
