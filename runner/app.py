@@ -169,7 +169,10 @@ def check_request(asked: Asked) -> None:
 def plan(asked: Asked, store: LocalStore) -> Plan:
     """Return the plan of a request. Executes nothing, imports nothing of the project, opens no connection."""
     try:
-        return _plan(asked, store)
+        made = _plan(asked, store)
+        if not store.exists and (os.environ.get("CI") or os.environ.get("RUNNER_STORE")):
+            made = replace(made, notes=(*made.notes, "there is no store here, so this plan knows of no earlier run"))
+        return made
     except SelectorError as error:
         at = (error.field, error.index)
         raise Invalid([_diagnostic(asked, error.code, error.text, at, error.help, error.offset)]) from None
@@ -341,6 +344,16 @@ def check(path: str, store: str | None) -> str:
     return str(value["digest"])
 
 
+def is_plan(path: str) -> bool:
+    """Whether a file is meant as a plan: JSON that is no pipeline or run in JSON form."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
+    return (path.endswith(".json") or b'"format_version"' in head) and b'"apiVersion"' not in head
+
+
 def load_plan(path: str) -> dict[str, Any]:
     """Return what a plan file holds; raises Invalid for one that is not what was written."""
     try:
@@ -508,6 +521,7 @@ def apply(
     wake: int | None,
     reporters: Iterable[Reporter],
     once: bool = False,
+    estimate: float = 0.0,
 ) -> int:
     """Run a plan and tell each event; return the exit code of the run. With `once` it is the plan of a file."""
     from .executors.local import LocalExecutor  # what only plans does without it
@@ -521,11 +535,13 @@ def apply(
         memory=made.request.memory,
         log_limit=settings.log_limit,
         stop=stop,
+        once=once,
+        estimate=estimate,
     )
     executor = LocalExecutor(size, wake)
     code = 1
     try:
-        for event in engine.execute(made, store, executor, workshop, once):
+        for event in engine.execute(made, store, executor, workshop):
             for report in reporters:
                 report(event)
             code = getattr(event, "exit_code", None) if event.name == "run_ended" else code  # type: ignore[assignment]

@@ -61,14 +61,16 @@ class Workshop:
     memory: int | None
     log_limit: int = 1 << 30
     stop: Stop = field(default_factory=Stop)
+    once: bool = False  # whether the plan is that of a file, which starts one run only
+    estimate: float = 0.0  # seconds that are expected, for the record
 
 
-def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop, once: bool = False) -> Iterator[Event]:
+def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop) -> Iterator[Event]:
     """Run the plan; yield each event once it is durable. The caller closes the executor.
 
-    With `once` the plan is one that a file holds: raises Moved if it has started a run before.
+    Raises Moved for the plan of a file that has started a run before.
     """
-    run, ledger = store.begin(plan.digest if once else "")
+    run, ledger = store.begin(plan.digest if workshop.once else "")
     engine = _Engine(plan, store, executor, workshop, run, ledger)
     try:
         yield from engine.events()
@@ -557,6 +559,7 @@ class _Engine:
             reference=plan.reference.record.id if plan.reference else "", trial=plan.request.trial, title=plan.request.name,
             labels={**plan.pipeline.labels, **plan.request.labels}, decisions={n: d.name for n, d in plan.decisions.items()},
             accepted=tuple({"step": a.step, "cause": a.cause, "reason": a.reason} for a in plan.request.accept), workers=self.schedule.capacity.workers,
+            estimate=round(self.workshop.estimate, 3),
         )  # fmt: skip
 
     def _run_ended(self, seconds: float) -> RunEnded:

@@ -44,6 +44,7 @@ class RunStarted(Event):
     decisions: Mapping[str, str] = field(default_factory=dict)  # step -> decision
     accepted: tuple[Mapping[str, str], ...] = ()
     workers: int = 1
+    estimate: float = 0.0  # seconds that were expected
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from .decide import Decided, Kept, Reuse, Skip, word
 from .errors import SelectionError
 from .fingerprint import shown
+from .pipeline import Param
 from .reference import unusable
 from .select import selection_of
 from .values import plain
@@ -201,7 +203,7 @@ class _Reviewing:
             declared = self.pipeline.params[name]
             if self.case.sources.get(name) == "request":
                 yield Remedy("remove", f"remove {name} from `params`")
-                if name in then and not declared.required and plain(declared.default) == plain(then[name]):
+                if name in then and self._is_default(declared, then[name]):
                     yield Remedy("reset", f"reset: [{name}], in place of its line in `params`")
             elif name in self.case.request.reset:
                 yield Remedy("remove", f"remove {name} from `reset`")
@@ -210,6 +212,13 @@ class _Reviewing:
                     "remove",
                     f"remove `inherit: defaults`, or set {name} in `params` to {shown(plain(then[name]), True)}",
                 )
+
+    def _is_default(self, param: Param, value: Any) -> bool:
+        if param.required:
+            return False
+        if param.type.name in ("file", "dir"):
+            return posixpath.normpath(posixpath.join(self.pipeline.base, str(param.default))) == str(value)
+        return bool(plain(param.default) == plain(value))
 
     # steps and gates
 

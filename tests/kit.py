@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -15,17 +16,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
+
 from runner import document, engine, select
 from runner.executors import Call, Outcome
 from runner.fingerprint import World
 from runner.graph import Graph
 from runner.language import check_document
 from runner.pipeline import Pipeline, ProjectPath, RunRequest, compile_pipeline, compile_request, resolve_params
-from runner.plan import Plan, make_plan
+from runner.plan import Plan, make_plan, to_json
+from runner.planschema import plan_schema
 from runner.record import Event, RunRecord
 from runner.reference import choose
 from runner.store.memory import MemoryStore
 from runner.verdict import Case, Today, changed_steps
+
+PLAN_SCHEMA = jsonschema_rs.validator_for(plan_schema())
 
 # --- pure: no file, no process ------------------------------------------------------------------------------------
 
@@ -167,7 +173,9 @@ class Lab:
         selection, reference = choose(asked, compiled, graph, self.store, changed, same, now)
         params, sources = values(reference.record if reference else None)
         today = Today(compiled, params, self.world(compiled, params), self.store)
-        return make_plan(Case(today, graph, asked, sources, selection, reference, now))
+        made = make_plan(Case(today, graph, asked, sources, selection, reference, now))
+        PLAN_SCHEMA.validate(to_json(made))
+        return made
 
     def world(self, compiled: Pipeline, params: Mapping[str, Any]) -> World:
         places = {params[n] for n, p in compiled.params.items() if p.type.name == "file"}
@@ -278,11 +286,11 @@ class Project:
         text = re.sub(r"sha256:[0-9a-f]{64}", "sha256:DIGEST", text)
         text = re.sub(r"\b[0-9a-f]{8}\b", "DIGEST", text)
         text = re.sub(r"\bc[0-9a-f]{8}\b", "CAUSE", text)
-        return re.sub(r"\b\d+\.\d s\b", "N s", text)
+        text = re.sub(r" +~[\dhm.s ]+( instead of ~[\dhm.s]+)?(, \d+ never ran)?$", "", text, flags=re.M)  # estimates
+        return re.sub(r"\b\d+\.\d s\b( \(~\S+ was estimated\))?", "N s", text)
 
     def record(self, run: str = "") -> dict[str, Any]:
         """Return the newest run (or one) as JSON."""
-        import json
 
         run = run or json.loads(self.runner("runs", "--limit", "1", "-o", "json").raw)[0]["run"]
         value: dict[str, Any] = json.loads(self.runner("show", run, "-o", "json").raw)

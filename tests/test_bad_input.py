@@ -170,7 +170,10 @@ RUNS = [
     ("no-such-run", "pipeline: p.yaml\nselect: [test]\nreference: 20260101-0000-abcd\n", "run.yaml:5:12: error[E405]: there is no run 20260101-0000-abcd"),
     ("expression", "pipeline: p.yaml\nparams: {depth: '$(params.x)'}\n", "error[E205]: expressions are not allowed in a run request"),
     ("later", "pipeline: p.yaml\nconcurrency: {group: g}\n", "error[E112]: `group` is not supported yet"),
-    ("latest-map", "pipeline: p.yaml\nreference: {latest: {max_age: 1d}}\n", "error[E112]"),
+    ("latest-max-age", "pipeline: p.yaml\nreference: {latest: {max_age: 1 day}}\n", "run.yaml:4:31: error[E108]"),
+    ("latest-status", "pipeline: p.yaml\nreference: {latest: {status: [good]}}\n", "which is none of: succeeded, failed, stopped, interrupted"),
+    ("latest-where", "pipeline: p.yaml\nreference: {latest: {where: {x: same}}}\n", "= help: write params.NAME"),
+    ("reference-map", "pipeline: p.yaml\nreference: {oldest: {}}\n", "unknown field `oldest`"),
 ]  # fmt: skip
 
 

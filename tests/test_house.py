@@ -10,12 +10,13 @@ import pytest
 
 import runner
 from runner.language import SCHEMAS
+from runner.planschema import plan_schema
 
 ROOT = Path(runner.__file__).parent
 # Each module imports only those above it, in functions too.
 ORDER = [
     "__init__", "errors", "values", "document", "language", "expression", "pipeline", "graph", "select", "fingerprint", "gate", "record",
-    "reference", "verdict", "decide", "review", "plan", "planfile", "amend", "estimate", "schedule", "collect", "executors", "store", "steps", "engine", "project", "changes", "reporters", "app", "cli", "__main__",
+    "reference", "verdict", "decide", "review", "plan", "planfile", "planschema", "amend", "estimate", "compare", "schedule", "collect", "executors", "store", "steps", "engine", "project", "changes", "reporters", "app", "cli", "__main__",
 ]  # fmt: skip
 PURE = ORDER[: ORDER.index("collect") + 1]
 
@@ -85,6 +86,10 @@ def test_a_command_imports_only_what_it_needs(command, heavy):
 @pytest.mark.parametrize("kind", SCHEMAS)
 def test_the_schema_files_are_those_of_the_table(kind):
     assert json.loads((ROOT.parent / f"schemas/{kind}.schema.json").read_text()) == SCHEMAS[kind]()
+
+
+def test_the_schema_file_of_plans_is_that_of_the_code():
+    assert json.loads((ROOT.parent / "schemas/plan.schema.json").read_text()) == plan_schema()
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)

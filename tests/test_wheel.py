@@ -50,4 +50,8 @@ def test_the_wheel_runs_from_an_empty_environment_in_another_folder(tmp_path):
             [tmp_path / "env/bin/runner", *command], cwd=work, env=env, capture_output=True, text=True
         )
         assert (done.returncode, done.stderr) == (0, ""), done
-    assert sorted(p.name for p in (work / "schemas").iterdir()) == ["pipeline.schema.json", "run.schema.json"]
+    assert sorted(p.name for p in (work / "schemas").iterdir()) == [
+        "pipeline.schema.json",
+        "plan.schema.json",
+        "run.schema.json",
+    ]

@@ -20,11 +20,13 @@ COMMANDS = {
     "retry": "Run again what did not succeed in a run.",
     "runs": "List runs.",
     "show": "Show one run.",
+    "diff": "Show what differs between two runs.",
     "logs": "Print what steps printed.",
     "outputs": "Print or restore what a step made.",
     "graph": "Draw a pipeline.",
     "schema": "Write the JSON Schemas.",
     "store": "Check or re-index the store.",
+    "init": "Write the templates of a review workflow.",
     "completion": "Print shell completion.",
 }
 

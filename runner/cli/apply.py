@@ -14,6 +14,7 @@ from .options import color, epilog, notices, output_option, overrides, store_opt
 
 if TYPE_CHECKING:
     from ..app import Asked
+    from ..estimate import Estimate
     from ..plan import Plan
     from ..project import Settings
     from ..record import Event
@@ -26,26 +27,69 @@ if TYPE_CHECKING:
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; with a pipeline file only."
 )
 @click.option("--again", is_flag=True, help="Run even if an unchanged request has succeeded.")
+@click.option("--junit", metavar="FILE", help="Write how each step ended as JUnit XML.")
 @workers_option()
 @output_option("text", "json")
 @store_option
-def command(file: str, params: tuple[str, ...], again: bool, workers: int | None, form: str, store: str | None) -> int:
+def command(
+    file: str,
+    params: tuple[str, ...],
+    again: bool,
+    junit: str | None,
+    workers: int | None,
+    form: str,
+    store: str | None,
+) -> int:
     """Plan a run file (or a whole pipeline), print the plan, and run it.
+
+    FILE may also be a plan that `runner plan --out` wrote: it is planned again, and run only if nothing has moved;
+    one plan file starts one run.
 
     \b
     runner apply pipelines/abalone/runs/full.yaml
     runner apply pipelines/abalone/pipeline.yaml -p xgb_max_depth=8 -p mse_threshold=5.5
+    runner apply plan.json                 what was planned, or nothing
     runner apply run.yaml -o json          events as JSON, one a line
+    runner apply run.yaml --junit out.xml  the end of each step, for CI
     """
     from .. import app
 
-    return perform(app.read(file, overrides(params)), again, workers, form, store)
+    if not app.is_plan(file):
+        return perform(app.read(file, overrides(params)), again, workers, form, store, junit)
+    if params or again:
+        raise click.UsageError("a plan file is whole: -p and --again do not go with it")
+    return _planned(file, workers, form, store, junit)
 
 
-def perform(asked: Asked, again: bool, workers: int | None, form: str, store: str | None) -> int:
+def _planned(file: str, workers: int | None, form: str, store: str | None, junit: str | None) -> int:
+    """Run the plan that a file holds, if it still holds."""
+    from .. import app, engine
+
+    value = app.load_plan(file)
+    workers = workers_of(workers)
+    opened = app.open_store_of(file, value, store, create=True)
+    opened.refuse_applied(value["digest"])
+    asked, made = app.planned_again(value, file, opened)
+    settings = asked.project.settings()
+    notices(opened)
+    estimate = app.estimated(made, opened, settings, workers)
+    _show(made, estimate, form)
+    made.refuse_findings()
+    engine.verify_kept(made, opened, settings.verify == "always")
+    return _start(asked, opened, made, settings, workers, form, junit, estimate, once=True)
+
+
+def _show(plan: Plan, estimate: Estimate, form: str) -> None:
+    from ..reporters import text
+
+    click.echo(text.plan_text(plan, estimate), err=form == "json")
+
+
+def perform(
+    asked: Asked, again: bool, workers: int | None, form: str, store: str | None, junit: str | None = None
+) -> int:
     """Plan and run what is asked; return the exit code."""
     from .. import app, engine
-    from ..reporters import text
 
     settings = asked.project.settings()
     workers = workers_of(workers)
@@ -54,9 +98,12 @@ def perform(asked: Asked, again: bool, workers: int | None, form: str, store: st
     notices(opened)
     for warning in asked.pipeline.warnings:
         click.echo(str(warning), err=True)
+    estimate = None
 
     def show(plan: Plan) -> None:
-        click.echo(text.plan_text(plan), err=form == "json")
+        nonlocal estimate
+        estimate = app.estimated(plan, opened, settings, workers)
+        _show(plan, estimate, form)
 
     if not made.findings and not again and (run := app.earlier(made, opened)):
         engine.verify_kept(made, opened, whole=False)
@@ -70,17 +117,28 @@ def perform(asked: Asked, again: bool, workers: int | None, form: str, store: st
     show(made)
     made.refuse_findings()
     made = app.verified(asked, opened, made, settings.verify == "always", show)
+    assert estimate is not None  # `show` made it
+    return _start(asked, opened, made, settings, workers, form, junit, estimate, once=False)
+
+
+def _start(
+    asked: Asked,
+    opened: LocalStore,
+    made: Plan,
+    settings: Settings,
+    workers: int | None,
+    form: str,
+    junit: str | None,
+    estimate: Estimate,
+    once: bool,
+) -> int:
+    from .. import app, engine
+    from ..reporters import annotations, json, text
+
     app.refuse_lacks(made)
     click.echo("", err=form == "json")
     gc.freeze()  # what planning made stays; only what the run makes is worth collecting
     gc.enable()
-    return _run(asked, opened, made, settings, workers, form)
-
-
-def _run(asked: Asked, opened: LocalStore, made: Plan, settings: Settings, workers: int | None, form: str) -> int:
-    from .. import app, engine
-    from ..reporters import json, text
-
     stop = engine.Stop()
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
@@ -88,28 +146,42 @@ def _run(asked: Asked, opened: LocalStore, made: Plan, settings: Settings, worke
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
+    extra: list[app.Reporter] = []
+    if junit is not None:
+        from ..reporters.junit import Junit
+
+        extra.append(Junit(junit, made))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+
+        def annotate(event: Event) -> None:
+            for line in annotations.lines(event, made):
+                _print(line, err=form == "json")
+
+        extra.append(annotate)
 
     def go(*reporters: app.Reporter) -> int:
-        return app.apply(made, asked, opened, settings, workers, stop, read_end, reporters)
+        return app.apply(
+            made, asked, opened, settings, workers, stop, read_end, [*reporters, *extra], once, estimate.seconds
+        )
 
     if form == "json":
         return go(lambda event: _print(json.event_line(event)))
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         from ..reporters.terminal import LiveTable
 
-        with LiveTable(made, color(sys.stdout)) as live:
+        with LiveTable(made, color(sys.stdout), estimate.seconds) as live:
             return go(live)
 
     def lines(event: Event) -> None:
-        for line in text.event_lines(event):
+        for line in text.event_lines(event, estimate.seconds):
             _print(line)
 
     return go(lines)
 
 
-def _print(line: str) -> None:
+def _print(line: str, err: bool = False) -> None:
     """Print a line at once; a reader that has gone away does not end the run."""
     try:
-        print(line, flush=True)
+        print(line, flush=True, file=sys.stderr if err else sys.stdout)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

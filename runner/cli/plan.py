@@ -81,6 +81,7 @@ def command(
         _write(out, app.plan_file(made))
     click.echo(_shown(made, form))
     _warn(asked, made)
+    _annotate(made)
     return _code(made, opened, detailed_exitcode)
 
 
@@ -113,6 +114,15 @@ def _warn(asked: Asked, made: Planned) -> None:
         click.echo(str(warning), err=True)
     for name, what in app.lacks(made.plan, app.machine_memory(made.plan)):
         click.echo(f"warning[W310]: step {name}: {what}", err=True)
+
+
+def _annotate(made: Planned) -> None:
+    """In CI, tell findings where a reviewer sees them; on stderr, since stdout may be a comment."""
+    from ..reporters import annotations
+
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in annotations.finding_lines(made.plan):
+            click.echo(line, err=True)
 
 
 def _code(made: Planned, opened: LocalStore, detailed: bool) -> int:
@@ -175,6 +185,7 @@ def _folder(
             codes.append(error.exit_status)
             continue
         notices(opened)
+        _annotate(made)
         results.append((path, made))
         if out:
             _write(os.path.join(out, path.replace(os.sep, "__").removesuffix(".yaml") + ".json"), app.plan_file(made))

@@ -11,7 +11,7 @@ from .options import epilog
 
 
 @click.command(epilog=epilog(0, 2))
-@click.argument("kind", required=False, type=click.Choice(["pipeline", "run"]))
+@click.argument("kind", required=False, type=click.Choice(["pipeline", "run", "plan"]))
 @click.option(
     "--write",
     "directory",
@@ -27,11 +27,14 @@ def command(kind: str | None, directory: str | None) -> int:
     runner schema --write schemas
     """
     from ..language import SCHEMAS
+    from ..planschema import plan_schema
 
     wanted = {name: make() for name, make in SCHEMAS.items() if kind in (None, name)}
+    if kind in (None, "plan"):
+        wanted["plan"] = plan_schema()
     if directory is None:
         if kind is None:
-            raise click.UsageError("name a kind to print (pipeline or run), or --write DIR")
+            raise click.UsageError("name a kind to print (pipeline, run or plan), or --write DIR")
         click.echo(json.dumps(wanted[kind], indent=2, ensure_ascii=False))
         return 0
     os.makedirs(directory, exist_ok=True)

@@ -28,7 +28,8 @@ _STYLES = {
 class LiveTable:
     """Lines for what has ended scroll by; below them stand the running steps and the progress."""
 
-    def __init__(self, plan: Plan, color: bool) -> None:
+    def __init__(self, plan: Plan, color: bool, estimate: float = 0.0) -> None:
+        self.estimate = estimate
         self.console = Console(highlight=False, no_color=not color)
         self.total = sum(d.name in ("run", "reuse", "cached", "skip") for d in plan.decisions.values())
         self.ended = 0
@@ -56,7 +57,7 @@ class LiveTable:
             case RunEnded():
                 self.running.clear()
         style = _STYLES.get(event.status, "") if isinstance(event, StepEnded | RunEnded) else ""
-        for number, line in enumerate(event_lines(event)):
+        for number, line in enumerate(event_lines(event, self.estimate)):
             self.console.print(Text(line, style=style if number == 0 else "dim"), soft_wrap=True)
 
     def _render(self) -> Group:

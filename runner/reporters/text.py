@@ -258,8 +258,8 @@ def _short(value: Any) -> str:
 MARKS = {"succeeded": "ok", "reused": "reused", "cached": "cached", "skipped": "skipped", "failed": "FAILED", "upstream_failed": "not run", "not_run": "not run", "stopped": "stopped"}  # fmt: skip
 
 
-def event_lines(event: Event) -> list[str]:
-    """Return an event as lines of text; some say nothing."""
+def event_lines(event: Event, estimate: float = 0.0) -> list[str]:
+    """Return an event as lines of text; some say nothing. `estimate` is what was expected of the run, in seconds."""
     match event:
         case RunStarted():
             of = f", reference {event.reference}" if event.reference else ""
@@ -281,7 +281,7 @@ def event_lines(event: Event) -> list[str]:
         case RunStopping():
             return [f"stopping ({event.reason}): running steps may end; again to kill them"]
         case RunEnded():
-            return run_end_lines(event)
+            return run_end_lines(event, estimate)
     return []
 
 
@@ -306,10 +306,11 @@ def tail_lines(event: StepEnded) -> list[str]:
     return [printable(line)[:200] for line in event.tail.splitlines()[-8:]]
 
 
-def run_end_lines(event: RunEnded) -> list[str]:
+def run_end_lines(event: RunEnded, estimate: float = 0.0) -> list[str]:
     expected = ", as expected," if event.status != "succeeded" and not event.exit_code else ""
+    estimated = f" ({about(estimate)} was estimated)" if estimate >= 1 else ""
     lines = [
-        f"run {event.status}{expected} in {seconds(event.seconds)}"
+        f"run {event.status}{expected} in {seconds(event.seconds)}{estimated}"
         + (f": {_safe(event.reason)}" if event.reason else "")
     ]
     lines += [
@@ -372,6 +373,7 @@ def show_text(record: RunRecord) -> str:
     if started.reference:
         out.append(f"reference  {started.reference}")
     took = f", {seconds(ended.seconds)}" if ended else ""
+    took += f", {about(started.estimate)} was estimated" if ended and started.estimate >= 1 else ""
     out.append(f"started    {local_time(started.at)}{took}")
     if ended and ended.reason:
         out.append(f"reason     {ended.reason}")

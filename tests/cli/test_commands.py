@@ -146,7 +146,10 @@ def test_a_wrong_parameter_on_the_command_line(ran, given, says):
 
 
 def test_schema_is_written(project):
-    assert project.runner("schema", "--write", "s").out == "s/pipeline.schema.json\ns/run.schema.json\n"
+    assert (
+        project.runner("schema", "--write", "s").out
+        == "s/pipeline.schema.json\ns/run.schema.json\ns/plan.schema.json\n"
+    )
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
