@@ -9,17 +9,7 @@ import yaml
 
 from .errors import UsageError
 from .pipeline import Accepted
-
-
-def stanza(accepted: Sequence[Accepted]) -> str:
-    """Return the lines to paste into a run file."""
-    return "accept:\n" + "".join(f"  - {_item(a)}\n" for a in accepted)
-
-
-def _item(accepted: Accepted) -> str:
-    return (
-        f"{{step: {accepted.step}, cause: {accepted.cause}, reason: {json.dumps(accepted.reason, ensure_ascii=False)}}}"
-    )
+from .planfile import accept_item as _item
 
 
 def amend(text: str, accepted: Sequence[Accepted]) -> str:

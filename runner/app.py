@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import amend, engine, planfile
+from . import compiled, engine
 from . import document as documents
 from .decide import Cached, Reuse, Skip
 from .document import Document, Keys
@@ -22,22 +22,19 @@ from .errors import (
     Diagnostic,
     EnvironmentFailure,
     Invalid,
-    Moved,
     ReferenceRunError,
     SelectionError,
     StoreDamaged,
     UsageError,
 )
-from .estimate import Estimate, estimate
-from .estimate import to_json as estimate_json
 from .fingerprint import Cause
 from .graph import Graph
 from .language import check_document
-from .pipeline import Accepted, Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
-from .plan import CodeChange, Plan, make_plan, to_json, unchanged
+from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
+from .plan import CodeChange, Plan, make_plan, unchanged
 from .project import Project, Settings, tree_digest
 from .record import Event, RunRecord
-from .reference import Candidate, choose
+from .reference import choose
 from .select import SelectorError
 from .store import Store
 from .store.local import LocalStore
@@ -58,8 +55,11 @@ class Asked:
     document: Document | None  # of the request, if it is a file
 
 
-def read(path: str, overrides: Mapping[str, str] | None = None) -> Asked:
-    """Return what a run file or a pipeline file asks for; raises Invalid with every mistake of a stage."""
+def read(path: str, overrides: Mapping[str, str] | None = None, store: str | None = None) -> Asked:
+    """Return what a run file or a pipeline file asks for; raises Invalid with every mistake of a stage.
+
+    `store` is the --store given, where large pipelines are kept as compiled.
+    """
     if not os.path.isfile(path):
         raise Invalid(
             [
@@ -68,6 +68,8 @@ def read(path: str, overrides: Mapping[str, str] | None = None) -> Asked:
                 )
             ]
         )
+    if found := _kept(Project.of(path), path, store):
+        return _whole(Project.of(path), found, overrides)
     document = documents.load(Path(path), path)
     check_document(document)
     if document.value["kind"] == "Run":
@@ -78,20 +80,39 @@ def read(path: str, overrides: Mapping[str, str] | None = None) -> Asked:
                 help="write the parameter into `params` of the run file",
             )
         request = compile_request(document, project, project.location(path))
-        pipeline = _pipeline(project, request.pipeline, os.path.join(os.path.dirname(path), document.value["pipeline"]))
+        shown = os.path.normpath(os.path.join(os.path.dirname(path), document.value["pipeline"]))
+        pipeline = _pipeline(project, request.pipeline, shown, store)
         return Asked(project, pipeline, _graph(pipeline), request, document)
     project = Project.of(path)
     pipeline = compile_pipeline(document, project, project.location(path))
-    request = RunRequest(
-        pipeline=pipeline.path, base=project.location(os.getcwd()), params=_overrides(pipeline, overrides or {})
-    )
+    compiled.keep(_cache(project, store), path, pipeline.path, project, pipeline)
+    return _whole(project, pipeline, overrides)
+
+
+def _whole(project: Project, pipeline: Pipeline, overrides: Mapping[str, str] | None) -> Asked:
+    """Return the request for a whole pipeline."""
+    params = _overrides(pipeline, overrides or {})
+    request = RunRequest(pipeline=pipeline.path, base=project.location(os.getcwd()), params=params)
     return Asked(project, pipeline, _graph(pipeline), request, None)
 
 
-def _pipeline(project: Project, location: str, shown: str) -> Pipeline:
-    document = documents.load(Path(project.path(location)), os.path.normpath(shown))
+def _pipeline(project: Project, location: str, shown: str, store: str | None = None) -> Pipeline:
+    if found := _kept(project, shown, store):
+        return found
+    document = documents.load(Path(project.path(location)), shown)
     check_document(document, "Pipeline")
-    return compile_pipeline(document, project, location)
+    made = compile_pipeline(document, project, location)
+    compiled.keep(_cache(project, store), shown, location, project, made)
+    return made
+
+
+def _kept(project: Project, path: str, store: str | None) -> Pipeline | None:
+    folder = _cache(project, store)
+    return compiled.kept(folder, path, project.location(path), project) if os.path.isdir(folder) else None
+
+
+def _cache(project: Project, store: str | None) -> str:
+    return f"{store_path(project, project.settings(), store)}/compiled"
 
 
 def _graph(pipeline: Pipeline) -> Graph:
@@ -246,43 +267,9 @@ def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset:
     )
 
 
-def read_planned(planned: Mapping[str, Any], path: str) -> Asked:
-    """Return the request of a plan file, found in the project of the current folder or of the file's own."""
-    request = planned["request"]
-    wanted = request["path"] or planned["pipeline"]["path"]
-    projects = [Project.of(os.path.join(os.getcwd(), "x")), Project.of(os.path.abspath(path))]
-    project = next((p for p in projects if os.path.isfile(p.path(wanted))), None)
-    if project is None:
-        raise Moved(
-            f"{path} does not hold here: there is no {wanted} in {projects[0].root}",
-            help="apply it in the project that it was planned in",
-        )
-    asked = read(os.path.relpath(project.path(wanted)))
-    if request["path"]:
-        return asked
-    return replace(asked, request=replace(asked.request, base=request["base"], params=request["params"]))
-
-
-def planned_again(planned: Mapping[str, Any], path: str, store: LocalStore) -> tuple[Asked, Plan]:
-    """Return today's plan of a plan file's request, if it is that plan; raises Moved with the list of what is not."""
-    try:
-        asked = read_planned(planned, path)
-        made = plan(asked, store)
-    except Invalid as error:
-        raise Moved(f"{path} does not hold any more:\n{error}", help=planfile.ANEW) from None
-    if made.digest != planned["digest"]:
-        lines = planfile.moved(planned, to_json(made))
-        listed = "".join(f"\n  {line}" for line in lines[:20]) + (
-            f"\n  and {len(lines) - 20} more" if len(lines) > 20 else ""
-        )
-        raise Moved(f"{path} does not hold any more; what moved:{listed}", help=planfile.ANEW)
-    return asked, made
-
-
-def open_store_of(path: str, planned: Mapping[str, Any], given: str | None, create: bool) -> LocalStore:
-    """Return the store that a plan file is applied to or checked against."""
-    asked = read_planned(planned, path)
-    return open_store(asked.project, asked.project.settings(), given, create)
+def pool_size(made: Plan, settings: Settings, workers: int | None) -> int:
+    """Return how many steps may run at once."""
+    return workers or made.request.workers or settings.workers or len(os.sched_getaffinity(0))
 
 
 def code_changes(made: Plan, project: Project, store: LocalStore) -> tuple[CodeChange, ...]:
@@ -312,134 +299,6 @@ def code_changes(made: Plan, project: Project, store: LocalStore) -> tuple[CodeC
         cut = [*lines[:40], f"... and {len(lines) - 40} more lines"] if len(lines) > 40 else lines
         out.append(CodeChange(name, then, now, tuple(line[:200] for line in cut)))
     return tuple(out)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A plan with what is shown beside it."""
-
-    plan: Plan
-    estimate: Estimate
-    candidates: tuple[Candidate, ...] = ()
-
-
-def planned(asked: Asked, store: LocalStore, workers: int | None, references: bool) -> Planned:
-    """Return the plan of a request, how long it takes, and, with `references`, how other runs would serve."""
-    made = plan(asked, store)
-    found = tuple(candidates(asked, store, workers)) if references else ()
-    return Planned(made, estimated(made, store, asked.project.settings(), workers), found)
-
-
-def plan_file(made: Planned) -> str:
-    """Return a plan as the text of a plan file."""
-    return planfile.written({**to_json(made.plan), "estimate": estimate_json(made.estimate)})
-
-
-def check(path: str, store: str | None) -> str:
-    """Return the digest of a plan file that still holds and was not applied; else raise Moved with what moved."""
-    value = load_plan(path)
-    opened = open_store_of(path, value, store, create=False)
-    opened.refuse_applied(value["digest"])
-    planned_again(value, path, opened)
-    return str(value["digest"])
-
-
-def is_plan(path: str) -> bool:
-    """Whether a file is meant as a plan: JSON that is no pipeline or run in JSON form."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return False
-    return (path.endswith(".json") or b'"format_version"' in head) and b'"apiVersion"' not in head
-
-
-def load_plan(path: str) -> dict[str, Any]:
-    """Return what a plan file holds; raises Invalid for one that is not what was written."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return planfile.read(file.read(), path)
-    except OSError as error:
-        raise Invalid([Diagnostic(path, 0, 0, "E109", f"it cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError:
-        raise Invalid([Diagnostic(path, 0, 0, "E407", "it is not a plan: it is not UTF-8", planfile.ANEW)]) from None
-
-
-def accept(asked: Asked, store: LocalStore, steps: Sequence[str], reason: str, path: str | None) -> str:
-    """Return the stanza that accepts what the plan finds on `steps`; with `path`, write it into that run file."""
-    if path is not None and asked.document is None:
-        raise UsageError(
-            f"{path} is a pipeline; `accept` belongs into a run file", help="write a run file that names it"
-        )
-    made = plan(asked, store)
-    causes = {f.subject: f.cause for f in made.findings if f.cause}
-    for step in steps:
-        if step not in causes:
-            listed = f"findings are on: {', '.join(causes)}" if causes else "the plan needs no decision"
-            raise UsageError(f"the plan has no finding on {step} to accept", help=listed)
-    accepted = [Accepted(step, reason, causes[step][:9]) for step in steps]
-    if path is not None:
-        _amend(asked, path, accepted)
-    return amend.stanza(accepted)
-
-
-def _amend(asked: Asked, path: str, accepted: Sequence[Accepted]) -> None:
-    """Write `accept` into a run file, if what it then says is what it said and that."""
-    real = os.path.realpath(path)
-    with open(real, encoding="utf-8", newline="") as file:
-        text = file.read()
-    new = amend.amend(text, accepted)
-    changed = documents.parse(new.encode(), path)
-    check_document(changed)
-    request = compile_request(changed, asked.project, asked.project.location(path))
-    names = {a.step for a in accepted}
-    rest = tuple(a for a in asked.request.accept if a.step not in names)
-    if replace(request, accept=()) != replace(asked.request, accept=()) or {*request.accept} != {*rest, *accepted}:
-        raise UsageError(
-            f"{path} has a form that cannot be edited in place", help="paste the stanza: run this without -w"
-        )
-    partial = f"{real}.{os.getpid()}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            file.write(new)
-        shutil.copymode(real, partial)
-        os.replace(partial, real)
-    except OSError as error:
-        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
-
-
-def candidates(asked: Asked, store: LocalStore, workers: int | None) -> list[Candidate]:
-    """Return all finished runs as reference runs of a request, the best first."""
-    found = []
-    for record in store.finished(asked.pipeline.name):
-        one = Candidate(record.id, record.status, record.started.at, "it is a trial" if record.started.trial else "")
-        try:
-            made = plan(replace(asked, request=replace(asked.request, reference=record.id, latest=None)), store)
-        except Invalid as error:
-            found.append(replace(one, why_not="; ".join(d.text for d in error.diagnostics)))
-            continue
-        unsound = sum(1 for d in made.decisions.values() if isinstance(d, Reuse) and not d.verdict.sound)
-        more = estimated(made, store, asked.project.settings(), workers).remedies
-        found.append(replace(one, unsound=unsound, redo=max(more.values(), default=0.0)))
-    return sorted(found, key=lambda c: c.rank)
-
-
-def names_any(asked: Asked, path: str, changed: set[str]) -> bool:
-    """Whether a request, its pipeline or the code named there is among the changed files."""
-    places = {asked.pipeline.path, *(place for step in asked.pipeline.steps.values() for place in step.code)}
-    files = {os.path.realpath(path), *(os.path.realpath(asked.project.path(place)) for place in places)}
-    return bool(files & changed)
-
-
-def estimated(made: Plan, store: LocalStore, settings: Settings, workers: int | None) -> Estimate:
-    """Return how long a plan takes, by what its steps took before."""
-    past = store.durations(made.pipeline.name, 8 * len(made.pipeline.steps))
-    return estimate(made, past, pool_size(made, settings, workers))
-
-
-def pool_size(made: Plan, settings: Settings, workers: int | None) -> int:
-    """Return how many steps may run at once."""
-    return workers or made.request.workers or settings.workers or len(os.sched_getaffinity(0))
 
 
 def lacks(made: Plan, workers_memory: int) -> list[tuple[str, str]]:
@@ -552,10 +411,15 @@ def apply(
 
 def open_store(project: Project, settings: Settings, given: str | None, create: bool) -> LocalStore:
     """Return the store: --store, else RUNNER_STORE, else runner.toml, else .runner of the project root."""
+    return LocalStore(store_path(project, settings, given), create)
+
+
+def store_path(project: Project, settings: Settings, given: str | None) -> str:
+    """Return the path of the store."""
     path = (
         given
         or os.environ.get("RUNNER_STORE")
         or (os.path.join(project.root, settings.store) if settings.store else "")
         or f"{project.root}/.runner"
     )
-    return LocalStore(os.path.abspath(path), create)
+    return os.path.abspath(path)

@@ -6,7 +6,6 @@ call `run`. Printing a plan is the dry run; making one executes nothing.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -225,15 +224,18 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
 
 def bound(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the digest of a plan covers, of the plan as JSON."""
-    out = copy.deepcopy({k: v for k, v in value.items() if k not in UNBOUND})
-    for step in out["steps"].values():
-        del step["reasons"]  # sentences; what they stand on is bound
-    for finding in out["findings"]:
-        del finding["text"], finding["remedies"]
-    out["request"].pop("base", None)  # where the command was given
+    out = {k: v for k, v in value.items() if k not in UNBOUND}
+    # Sentences are not bound: what they stand on is. Nor is the folder in which a command was given.
+    out["steps"] = {n: _without(step, "reasons") for n, step in value["steps"].items()}
+    out["findings"] = [_without(finding, "text", "remedies") for finding in value["findings"]]
+    out["request"] = _without(value["request"], "base")
     if out["reference"]:
         out["reference"] = {k: out["reference"][k] for k in ("run", "status")}
     return out
+
+
+def _without(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {k: v for k, v in value.items() if k not in names}
 
 
 # --- the unchanged request --------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .errors import Diagnostic, EnvironmentFailure, Invalid
+from .pipeline import Accepted
 from .plan import FORMAT, bound
 from .values import digest_of, short
 
@@ -100,3 +101,15 @@ def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 def _short(digest: str | None) -> str:
     return short(digest) if digest else "none"
+
+
+def stanza(accepted: Sequence[Accepted]) -> str:
+    """Return the lines to paste into a run file."""
+    return "accept:\n" + "".join(f"  - {accept_item(a)}\n" for a in accepted)
+
+
+def accept_item(accepted: Accepted) -> str:
+    """Return one entry of `accept`."""
+    return (
+        f"{{step: {accepted.step}, cause: {accepted.cause}, reason: {json.dumps(accepted.reason, ensure_ascii=False)}}}"
+    )

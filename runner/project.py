@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,6 +38,10 @@ class Settings:
     log_limit: int = 1 << 30
 
 
+# What compiling asked of the file system: paths located, kinds of locations, patterns expanded.
+Answers = tuple[dict[tuple[str, str], str | None], dict[str, str | None], dict[tuple[str, str], list[str]]]
+
+
 class Project:
     """The files below `root`; a location is a path from there, or an absolute one below a granted input root."""
 
@@ -44,6 +49,7 @@ class Project:
         self.root = root
         self.input_roots = _input_roots()
         self._kinds: dict[str, str | None] = {}
+        self.answers: Answers = ({}, self._kinds, {})
         self._folders: dict[str, str] = {}
 
     @staticmethod
@@ -68,6 +74,26 @@ class Project:
     # what the compiler asks
 
     def locate(self, path: str, base: str) -> str:
+        self.answers[0][path, base] = None
+        location = self._locate(path, base)
+        self.answers[0][path, base] = location
+        return location
+
+    def answers_still(self, answers: Answers) -> bool:
+        """Whether the file system gives the same answers to all that compiling once asked."""
+        located, kinds, expanded = answers
+        for (path, base), location in located.items():
+            with contextlib.suppress(ValueError):
+                if self._locate(path, base) != location:
+                    return False
+                continue
+            if location is not None:
+                return False
+        return all(self.kind(location) == kind for location, kind in kinds.items()) and all(
+            self.expand(pattern, base) == found for (pattern, base), found in expanded.items()
+        )
+
+    def _locate(self, path: str, base: str) -> str:
         if "\0" in path:
             raise ValueError("the path holds a NUL character")
         if path.startswith("~") or "://" in path or re.match(r"\$[A-Za-z{]", path):
@@ -112,6 +138,10 @@ class Project:
         return self._kinds[location]
 
     def expand(self, pattern: str, base: str) -> list[str]:
+        found = self.answers[2][pattern, base] = self._expand(pattern, base)
+        return found
+
+    def _expand(self, pattern: str, base: str) -> list[str]:
         location = self.locate(pattern, base)
         if location.startswith("/"):
             raise ValueError(f"{pattern}: code lies in the project")

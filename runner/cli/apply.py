@@ -52,10 +52,10 @@ def command(
     runner apply run.yaml -o json          events as JSON, one a line
     runner apply run.yaml --junit out.xml  the end of each step, for CI
     """
-    from .. import app
+    from .. import app, planning
 
-    if not app.is_plan(file):
-        return perform(app.read(file, overrides(params)), again, workers, form, store, junit)
+    if not planning.is_plan(file):
+        return perform(app.read(file, overrides(params), store), again, workers, form, store, junit)
     if params or again:
         raise click.UsageError("a plan file is whole: -p and --again do not go with it")
     return _planned(file, workers, form, store, junit)
@@ -63,16 +63,16 @@ def command(
 
 def _planned(file: str, workers: int | None, form: str, store: str | None, junit: str | None) -> int:
     """Run the plan that a file holds, if it still holds."""
-    from .. import app, engine
+    from .. import engine, planning
 
-    value = app.load_plan(file)
+    value = planning.load_plan(file)
     workers = workers_of(workers)
-    opened = app.open_store_of(file, value, store, create=True)
+    opened = planning.open_store_of(file, value, store, create=True)
     opened.refuse_applied(value["digest"])
-    asked, made = app.planned_again(value, file, opened)
+    asked, made = planning.planned_again(value, file, opened)
     settings = asked.project.settings()
     notices(opened)
-    estimate = app.estimated(made, opened, settings, workers)
+    estimate = planning.estimated(made, opened, settings, workers)
     _show(made, estimate, form)
     made.refuse_findings()
     engine.verify_kept(made, opened, settings.verify == "always")
@@ -89,7 +89,7 @@ def perform(
     asked: Asked, again: bool, workers: int | None, form: str, store: str | None, junit: str | None = None
 ) -> int:
     """Plan and run what is asked; return the exit code."""
-    from .. import app, engine
+    from .. import app, engine, planning
 
     settings = asked.project.settings()
     workers = workers_of(workers)
@@ -102,7 +102,7 @@ def perform(
 
     def show(plan: Plan) -> None:
         nonlocal estimate
-        estimate = app.estimated(plan, opened, settings, workers)
+        estimate = planning.estimated(plan, opened, settings, workers)
         _show(plan, estimate, form)
 
     if not made.findings and not again and (run := app.earlier(made, opened)):

@@ -11,7 +11,8 @@ from ..errors import RunnerError
 from .options import epilog, notices, output_option, overrides, store_option, workers_of, workers_option
 
 if TYPE_CHECKING:
-    from ..app import Asked, Planned
+    from ..app import Asked
+    from ..planning import Planned
     from ..store.local import LocalStore
 
 
@@ -59,26 +60,26 @@ def command(
     runner plan run.yaml --accept preprocess --reason "only a comment" -w
     runner plan runs --base origin/main -o markdown
     """
-    from .. import app
+    from .. import app, planning
 
     _refuse_mix(file, check, accept, reason, write, base, out)
     if check:
         return _check(file, store, form)
     if os.path.isdir(file):
         return _folder(file, base, out, workers_of(workers), detailed_exitcode, form, store)
-    asked = app.read(file, overrides(params))
+    asked = app.read(file, overrides(params), store)
     opened = app.open_store(asked.project, asked.project.settings(), store, create=False)
     if accept:
-        stanza = app.accept(asked, opened, accept, reason or "", file if write else None)
+        stanza = planning.accept(asked, opened, accept, reason or "", file if write else None)
         if not write:
             click.echo(stanza, nl=False)
             return 0
         click.echo(f"wrote `accept` for {', '.join(accept)} into {file}", err=True)
         asked = app.read(file)
-    made = app.planned(asked, opened, workers_of(workers), references)
+    made = planning.planned(asked, opened, workers_of(workers), references)
     notices(opened)
     if out:
-        _write(out, app.plan_file(made))
+        _write(out, planning.plan_file(made))
     click.echo(_shown(made, form))
     _warn(asked, made)
     _annotate(made)
@@ -147,9 +148,9 @@ def _write(path: str, text: str) -> None:
 
 
 def _check(file: str, store: str | None, form: str) -> int:
-    from .. import app
+    from .. import planning
 
-    digest = app.check(file, store)
+    digest = planning.check(file, store)
     if form == "json":
         import json
 
@@ -163,7 +164,7 @@ def _folder(
     folder: str, base: str | None, out: str | None, workers: int | None, detailed: bool, form: str, store: str | None
 ) -> int:
     """Plan each request below a folder; one that cannot be planned is told, and the rest goes on."""
-    from .. import app
+    from .. import app, planning
     from ..changes import changed_since, requests_below
     from ..reporters import json, markdown, text
 
@@ -174,11 +175,11 @@ def _folder(
         os.makedirs(out, exist_ok=True)
     for path in requests_below(folder):
         try:
-            asked = app.read(path)
-            if changed is not None and not app.names_any(asked, path, changed):
+            asked = app.read(path, None, store)
+            if changed is not None and not planning.names_any(asked, path, changed):
                 continue
             opened = app.open_store(asked.project, asked.project.settings(), store, create=False)
-            made = app.planned(asked, opened, workers, False)
+            made = planning.planned(asked, opened, workers, False)
             codes.append(_code(made, opened, detailed))
         except RunnerError as error:
             results.append((path, error))
@@ -188,7 +189,9 @@ def _folder(
         _annotate(made)
         results.append((path, made))
         if out:
-            _write(os.path.join(out, path.replace(os.sep, "__").removesuffix(".yaml") + ".json"), app.plan_file(made))
+            _write(
+                os.path.join(out, path.replace(os.sep, "__").removesuffix(".yaml") + ".json"), planning.plan_file(made)
+            )
     forms = {"text": text.folder_text, "json": json.folder_json, "markdown": markdown.folder_markdown}
     shown = [(path, (r.plan, r.estimate) if not isinstance(r, RunnerError) else str(r)) for path, r in results]
     since = f" since {base}" if base else ""
