@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .expression import EvaluationError, Template
+from .fingerprint import FORMAT as FINGERPRINT_FORMAT
 from .fingerprint import Before, Cause, Evaluated, World, differences, evaluate, holds, settle, shown
+from .gate import GOOD
 from .graph import Graph
-from .pipeline import Pipeline, RunRequest, Step
+from .pipeline import Pipeline, RunRequest, Step, relative
 from .record import RunRecord, StepEnded
 from .reference import Past, Reference
 from .select import Selection
-from .values import digest_of
+from .values import digest_of, plain
 
 NO_RUN: Mapping[str, str] = {}
 WORDS = ("same", "same-by-evidence", "differs-by-evidence", "stale", "unknown")  # from sound to unproven
@@ -114,6 +116,7 @@ class _Judge:
         self.now: dict[str, Before | None] = {}  # what each step would leave today; None where nothing proves it
         self.out = Standing()
         self.lost: set[str] = set()  # steps whose producing run is gone
+        self.records: dict[str, RunRecord | None] = {record.id: record}
 
     def judge(self) -> Standing:
         self.taken = self._lineage()
@@ -132,7 +135,7 @@ class _Judge:
         """Return the results that were consumed on the way to the frontier; readers know which run's they were."""
         taken: dict[str, list[StepEnded]] = {n: [] for n in self.case.selection.closure}
         seen: set[tuple[str, str]] = set()
-        records: dict[str, RunRecord | None] = {self.record.id: self.record}
+        records = self.records
         for name in self.case.selection.frontier:
             if name not in self.case.request.assume:
                 ended = self.record.steps[name]
@@ -170,6 +173,10 @@ class _Judge:
         found = variants[0]
         if not found.fingerprint:
             return self._skipped(step, found)
+        if len(variants) == 1 and self._untouched(step, found):
+            if step.kind == "condition":
+                self._gate(step, found, found.taken, SAME)
+            return self._keep(step.name, found.before(), SAME)
         blocked = [q for q in sorted(step.reads) if self.now.get(q) is None]
         evaluated: Evaluated | None = None
         failure: tuple[Cause, ...] = ()
@@ -189,6 +196,48 @@ class _Judge:
                 return None
         self._stale(step, variants, failure)
         return None
+
+    def _untouched(self, step: Step, ended: StepEnded) -> bool:
+        """Whether nothing that the fingerprint is made of can differ, so that it need not be computed.
+
+        The definition is that of the run, the bytes that would be read are those that were read, and params, code
+        and runtime are equal. Saying no is always right; it only costs the evaluation.
+        """
+        origin = self.records.get(ended.produced_by)
+        recipe, today = ended.recipe, self.today
+        if (
+            origin is None
+            or origin.started.definition != today.pipeline.digest
+            or recipe.get("format") != FINGERPRINT_FORMAT
+        ):
+            return False
+        if step.has_process and recipe.get("runtime") != today.world.runtime:
+            return False
+        if not all(isinstance(tree, Template) for tree in step.inputs.values()):
+            return False  # a text may be the name of a file, today or then
+        for name in step.params:
+            if name not in ended.params or today.pipeline.params[name].type.name in ("file", "dir"):
+                return False
+            if plain(today.params[name]) != ended.params[name]:
+                return False
+        base = today.pipeline.base
+        code = [[relative(place, base), *today.world.code[place][::-1]] for place in step.code]
+        if [list(entry) for entry in recipe.get("code", ())] != code:
+            return False
+        read = {name for name, _, _, _ in ended.reads}
+        if read != step.reads:
+            return False
+        for name, output, digest, run in ended.reads:
+            now = self.now.get(name)
+            if now is None or now.status not in GOOD:
+                return False
+            made = now.outputs.get(output)
+            if output == "taken":
+                if now.taken is None or digest_of(now.taken) != digest:
+                    return False
+            elif made is None or made.run != run or made.identity != digest:
+                return False
+        return True
 
     def _by_evidence(self, step: Step, ended: StepEnded, evaluated: Evaluated, newest: StepEnded | None) -> bool:
         """Judge by what stored successes of today's fingerprint made, if there is one."""

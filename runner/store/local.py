@@ -304,6 +304,12 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         lines = content.split(b"\n")
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # all at once is twice as fast
+            values = json.loads(b"[" + b",".join(lines[:-1]) + b"]")
+            if len(values) == len(lines) - 1 and all(value.get("format", FORMAT) <= FORMAT for value in values):
+                events = [of_json(value) for value in values]
+                yield from events
+                return
         for number, line in enumerate(lines[:-1], 1):
             try:
                 value = json.loads(line)
