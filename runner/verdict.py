@@ -142,8 +142,13 @@ class _Judge:
                 taken[name].append(ended)
                 seen.add((name, ended.produced_by))
         for name in reversed(self.case.selection.closure):
+            branch = self.steps[name].branch
             for ended in taken[name]:
-                for source, _, _, run in ended.reads:
+                sources = [(source, run, True) for source, _, _, run in ended.reads]
+                # Not read, but they let the step run, or had to come before.
+                also = [*self.steps[name].needs, *([branch.condition] if branch else [])]
+                sources += [(source, ended.produced_by or self.record.id, False) for source in also]
+                for source, run, read in sources:
                     if (source, run) in seen or source not in taken:
                         continue
                     seen.add((source, run))
@@ -151,10 +156,10 @@ class _Judge:
                         records[run] = self.today.past.run(run)
                     record = records[run]
                     found = record.steps.get(source) if record else None
-                    if found is None:
-                        self.lost.add(source)
-                    else:
+                    if found is not None:
                         taken[source].append(found)
+                    elif read:
+                        self.lost.add(source)
         return taken
 
     def _keep(self, name: str, now: Before | None, verdict: Verdict) -> None:
