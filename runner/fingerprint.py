@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import expression
+from .errors import printable
 from .expression import EvaluationError, Ref, Template
 from .pipeline import Output, Pipeline, ProjectPath, Step, overlapping, relative
 from .values import Artifact, Marked, digest_of, plain, short, text_of
@@ -380,10 +381,10 @@ def _brief(text: str) -> str:
 
 
 def shown(value: Any, present: bool) -> str:
-    """Return a plain value as a short text for people."""
+    """Return a plain value as a short text of one line; two that differ only in what is cut off differ in their digest."""
     if not present:
         return "none"
     if isinstance(value, dict) and set(value) == {"digest", "name"}:
-        return f"{value['name']} ({short(value['digest'])})"
-    text = text_of(value) if not isinstance(value, list | dict) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+        return f"{printable(value['name'])} ({short(value['digest'])})"
+    text = printable(text_of(value) if not isinstance(value, list | dict) else str(value))
+    return text if len(text) <= 60 else f"{text[:45]}... ({short(digest_of(value))})"
