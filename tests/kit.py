@@ -286,8 +286,16 @@ class Project:
         text = re.sub(r"sha256:[0-9a-f]{64}", "sha256:DIGEST", text)
         text = re.sub(r"\b[0-9a-f]{8}\b", "DIGEST", text)
         text = re.sub(r"\bc[0-9a-f]{8}\b", "CAUSE", text)
-        text = re.sub(r" +~[\dhm.s ]+( instead of ~[\dhm.s]+)?(, \d+ never ran)?$", "", text, flags=re.M)  # estimates
-        return re.sub(r"\b\d+\.\d s\b( \(~\S+ was estimated\))?", "N s", text)
+        # Estimates and durations: they stand at the end of a line or in brackets.
+        text = re.sub(
+            r",? *\(?~\d+[\dhm.s ]*(was estimated\)?|instead of ~[\dhm.s]+(, \d+ never ran)?|\(.*\))?$",
+            "",
+            text,
+            flags=re.M,
+        )
+        text = re.sub(r" +\(\+[\dhm.s]+\)$| \(~[\dhm.s]+ was estimated\)", "", text, flags=re.M)
+        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}", "TIME", text)
+        return re.sub(r"\b(\d+m )?\d+(\.\d)? ?s\b", "N s", text)
 
     def record(self, run: str = "") -> dict[str, Any]:
         """Return the newest run (or one) as JSON."""

@@ -232,7 +232,7 @@ def _aligned(title: str, rows: Sequence[tuple[str, str, str]]) -> list[str]:
     """Return rows under a title: what, a word on it, and the rest."""
     if not rows:
         return []
-    widths = [min(max(len(row[i]) for row in rows), 60) for i in range(2)]
+    widths = [min(max(len(row[i]) for row in rows), 80) for i in range(2)]
     lines = []
     for index, (first, second, third) in enumerate(rows):
         middle = f"   {second:<{widths[1]}}" if widths[1] else ""
