@@ -117,6 +117,18 @@ def main() -> None:
                 "goal 250 ms",
             )
         )
+        graph = place / "graph"
+        layers.write_runner(graph, layers.graph(5000, 4))
+        (graph / "r.yaml").write_text("apiVersion: runner/v1\nkind: Run\npipeline: p.yaml\nselect: [s4999]\n")
+        timed([RUNNER, "apply", "p.yaml"], graph)
+        for words, command, goal in (
+            ("`runner plan`, 5,000 steps and 20,000 edges, with a reference run", ["plan", "r.yaml"], "goal 1 s"),
+            ("`runner plan --check` of that plan", ["plan", "--check", "plan.json"], "goal 0.5 s"),
+        ):
+            timed([RUNNER, "plan", "r.yaml", "--out", "plan.json"], graph)
+            seconds = median(lambda command=command: timed([RUNNER, *command], graph), times)
+            memory = peak_memory([RUNNER, *command], graph)
+            rows.append((words, f"{seconds:.2f} s, {memory:.0f} MB", f"{goal}, 300 MB"))
         big = place / "big"
         layers.write_runner(big, layers.sources(200, 50))
         rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 
@@ -12,6 +13,13 @@ def sources(layers: int, width: int) -> dict[str, list[str]]:
         for i in range(width):
             out[f"s{layer}-{i}"] = [f"s{layer - 1}-{(i + k * 7) % width}" for k in range(3)] if layer else []
     return out
+
+
+def graph(steps: int, inputs: int) -> dict[str, list[str]]:
+    """Return steps that each read some of the 200 before them, the same at every call."""
+    chance = random.Random(1)
+    names = [f"s{i}" for i in range(steps)]
+    return {n: chance.sample(names[max(0, i - 200) : i], min(inputs, i)) for i, n in enumerate(names)}
 
 
 def write_runner(folder: Path, steps: dict[str, list[str]]) -> None:

@@ -295,7 +295,7 @@ class Project:
         )
         text = re.sub(r" +\(\+[\dhm.s]+\)$| \(~[\dhm.s]+ was estimated\)", "", text, flags=re.M)
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}", "TIME", text)
-        return re.sub(r"\b(\d+m )?\d+(\.\d)? ?s\b", "N s", text)
+        return re.sub(r"(?<![\d.])(\d+m )?\d+\.\d s\b", "N s", text)
 
     def record(self, run: str = "") -> dict[str, Any]:
         """Return the newest run (or one) as JSON."""

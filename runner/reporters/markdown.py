@@ -19,7 +19,7 @@ from .text import added_time, change_lines, effect_text, gate_state, headline, w
 MARKER = "<!-- runner plan -->"  # finds the comment again
 LIMIT = 60_000  # characters; what hosts of reviews take is a little more
 NODES = 120  # steps in a drawing; more is not read
-_PLAIN = re.compile(r"(?!.*(?:://|www\.|GH-\d))[A-Za-z0-9 .,;:()=%/+-]*\Z")
+_PLAIN = re.compile(r"(?!.*(?:://|www\.|GH-\d))[A-Za-z0-9 .,;:()=%/+>-]*\Z")
 _FOOT = "planning ran no code of this repository"
 
 

@@ -121,7 +121,8 @@ def test_plan_as_json_and_markdown(ran):
     markdown = ran.runner("plan", "run.yaml", "-o", "markdown")
     assert markdown.code == 3
     assert markdown.out.startswith(
-        "<!-- runner plan -->\n### NEEDS A DECISION  p: 2 reuse (1 stale), 1 cut, 1 run\n\n- **F201** a would be reused"
+        "<!-- runner plan -->\n### NEEDS A DECISION  p: 2 reuse (1 stale), 1 cut, 1 run\n\n"
+        "Reference run `R1`, succeeded: latest with a usable a, check\n\n- **F201** a would be reused"
     )
 
 
