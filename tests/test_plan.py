@@ -1,9 +1,15 @@
 """Plans, without files or processes: what is run, reused, cached, skipped, cut, and why. Numbers are those of the cases."""
 
+from collections import Counter
+
 import pytest
 
+from benchmarks import layers
+from runner import decide, verdict
 from runner.decide import Reuse
 from runner.errors import NeedsDecision, ReferenceRunError, SelectionError
+from runner.fingerprint import evaluate
+from runner.select import SelectorError
 from tests.kit import Files, Lab, drawn
 
 ABC = drawn("a > b > c")
@@ -305,3 +311,60 @@ def test_a_step_without_outputs_acts_on_the_world_and_always_runs():
     it = lab("steps:\n  a: {kind: command, command: [a]}\n")
     it.apply()
     assert it.decisions() == {"a": "run"}
+
+
+@pytest.mark.parametrize("name", "abc")
+def test_case_4_one_step_is_always_convex(name):
+    it = lab()
+    it.apply()
+    assert it.plan(f"select: [{name}]").runs == [name]
+
+
+def test_case_4_all_steps_need_no_reference_run():
+    plan = lab().plan("select: [all]\nreference: none")
+    assert (plan.runs, plan.reference) == (["a", "b", "c"], None)
+
+
+OPTIONAL = """
+params: {{on: {{type: boolean, default: false}}}}
+steps:
+  a: {{kind: command, command: [a], when: $(params.on), outputs: {{o: {{type: file, path: o.txt}}}}}}
+  b: {{kind: command, command: [b, {reads}], trigger: {trigger}, outputs: {{o: {{type: file, path: o.txt}}}}}}
+"""
+
+
+def test_case_10_a_skipped_step_is_reusable_where_its_output_is_optional():
+    it = lab(OPTIONAL.format(reads="'$(default(steps.a.outputs.o, \"none\"))'", trigger="none_failed"))
+    it.apply()
+    plan = it.plan("select: [b]")
+    assert (plan.decisions["a"].reasons, plan.runs) == (("from r1, skipped there",), ["b"])
+
+
+def test_case_10_a_skipped_step_is_not_usable_where_its_output_is_needed():
+    it = lab(OPTIONAL.format(reads="$(steps.a.outputs.o)", trigger="all_succeeded"))
+    it.apply()
+    with pytest.raises(ReferenceRunError, match="r1: its a was skipped"):
+        it.plan("select: [b]")
+
+
+def test_case_18_excluding_what_is_not_selected_is_an_error():
+    with pytest.raises(SelectorError) as error:
+        lab().plan("select: [b, c]\nexclude: [a]\nreference: none")
+    assert (error.value.text, error.value.field) == ("`a` excludes nothing: none of it is selected", "exclude")
+
+
+def test_case_20_planning_many_steps_evaluates_only_what_can_differ(monkeypatch):
+    """5,000 steps and 20,000 edges; how long it takes is measured by `python -m benchmarks`."""
+    steps = layers.graph(5000, 4)
+    text = "steps:\n" + "".join(
+        f"  {n}:\n    kind: command\n    command: [make, {', '.join([n, *(f'$(steps.{p}.outputs.o)' for p in reads)])}]\n"
+        "    outputs: {o: {type: file, path: o.txt}}\n"
+        for n, reads in steps.items()
+    )
+    it = lab(text)
+    it.apply()
+    count = Counter()
+    for module in (verdict, decide):
+        monkeypatch.setattr(module, "evaluate", lambda *args: count.update([args[0].name]) or evaluate(*args))
+    plan = it.plan("select: [s4999]")
+    assert (plan.runs, sum(len(r) for r in steps.values()), dict(count)) == (["s4999"], 19990, {"s4999": 2})

@@ -194,6 +194,28 @@ def test_damage_is_told_by_plan_and_stops_the_plan_file(ran):
     assert path.exists()
 
 
+@pytest.mark.parametrize("how", ["edited in place", "deleted", "swapped"])
+def test_case_12_a_stored_output_that_is_not_what_it_was_is_found_before_the_first_step(ran, how):
+    ends = ran.record()["steps"]
+    a, b = (
+        ran.root / ".runner/objects/sha256" / d[:2] / d
+        for d in (ends[n]["outputs"]["o"]["digest"].removeprefix("sha256:") for n in ("a", "b"))
+    )
+    other = a.with_name("other")
+    other.write_text("9\n")
+    {
+        "edited in place": lambda: (a.chmod(0o644), a.write_text("7\n")),
+        "deleted": lambda: a.unlink(),
+        "swapped": lambda: other.replace(a),
+    }[how]()
+    assert (a == b, ran.runner("plan", "run.yaml").code) == (True, 5)
+    answer = ran.runner("apply", "run.yaml")
+    assert (answer.code, "output o of a (R1)" in answer.err, "add it to `select`" in answer.err) == (5, True, True), (
+        answer
+    )
+    assert [run["status"] for run in json.loads(ran.runner("runs", "-o", "json").raw)] == ["succeeded"]
+
+
 def test_every_printed_plan_fits_its_schema(ran):
     validator = jsonschema_rs.validator_for(plan_schema())
     ran.write(a_sh="echo $X > o # new\n")
@@ -377,6 +399,6 @@ def test_failures_are_annotated_in_ci(ran):
     assert "::error file=p.yaml,title=p%3A a::it exited with 1\n" in answer.out
 
 
-def test_the_module_runs_without_git(ran):
+def test_a_folder_since_a_revision_needs_git(ran):
     answer = ran.runner("plan", ".", "--base", "HEAD", env={"PATH": str(ran.root)})
     assert (answer.code, "git cannot be started" in answer.err) == (6, True)
