@@ -11,7 +11,7 @@ import traceback
 import click
 
 from .. import __version__
-from ..errors import RunnerError
+from ..errors import Invalid, RunnerError
 
 COMMANDS = {
     "validate": "Check pipeline and run files.",
@@ -98,6 +98,10 @@ def run(args: list[str]) -> int:
             .decode(sys.stderr.encoding or "utf-8"),
             file=sys.stderr,
         )
+        if isinstance(error, Invalid) and os.environ.get("GITHUB_ACTIONS") == "true":
+            from ..reporters.annotations import diagnostic_lines
+
+            print(*diagnostic_lines(error.diagnostics), sep="\n", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130

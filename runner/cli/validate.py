@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import click
 
@@ -39,6 +40,11 @@ def command(files: tuple[str, ...], form: str) -> int:
         fields = ("path", "line", "column", "severity", "code", "text", "help")
         click.echo(json.dumps([{name: getattr(d, name) for name in fields} for d in dict.fromkeys(found)], indent=2))
         return 2 if failed else 0
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from ..reporters.annotations import diagnostic_lines
+
+        for line in diagnostic_lines(dict.fromkeys(found)):
+            click.echo(line)
     for text in dict.fromkeys(errors):
         click.echo(text, err=True)
     for warning in dict.fromkeys(d for d in found if d.severity == "warning"):

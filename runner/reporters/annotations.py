@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from ..errors import Diagnostic
 from ..plan import Plan
 from ..record import Event, RunEnded, StepEnded
 
@@ -31,8 +34,22 @@ def finding_lines(plan: Plan) -> list[str]:
     return [_command("warning", file, f"{f.code} {f.subject}", f.text) for f in plan.findings]
 
 
-def _command(kind: str, file: str, title: str, text: str) -> str:
-    return f"::{kind} file={_property(file)},title={_property(title)}::{_data(text)}"
+def diagnostic_lines(diagnostics: Iterable[Diagnostic]) -> list[str]:
+    """Return mistakes and warnings in files as workflow commands, each at its place."""
+    return [
+        _command(
+            d.severity,
+            d.path,
+            d.code,
+            f"{d.text}\n{d.help}".strip(),
+            f",line={d.line},col={d.column}" if d.line else "",
+        )
+        for d in diagnostics
+    ]
+
+
+def _command(kind: str, file: str, title: str, text: str, place: str = "") -> str:
+    return f"::{kind} file={_property(file)}{place},title={_property(title)}::{_data(text)}"
 
 
 def _data(text: str) -> str:

@@ -399,6 +399,14 @@ def test_failures_are_annotated_in_ci(ran):
     assert "::error file=p.yaml,title=p%3A a::it exited with 1\n" in answer.out
 
 
+def test_mistakes_are_annotated_at_their_place(project):
+    project.pipeline("steps: {a: {kind: shell, skript: x}}")
+    place = "file=p.yaml,line=4,col=26,title=E101::unknown field `skript` in steps.a (a shell step)%0Adid you mean `script`?"
+    for command in ("validate", "plan", "apply"):
+        answer = project.runner(command, "p.yaml", env={"GITHUB_ACTIONS": "true"})
+        assert (answer.code, f"::error {place}\n" in answer.out + answer.err) == (2, True), answer
+
+
 def test_a_folder_since_a_revision_needs_git(ran):
     answer = ran.runner("plan", ".", "--base", "HEAD", env={"PATH": str(ran.root)})
     assert (answer.code, "git cannot be started" in answer.err) == (6, True)
