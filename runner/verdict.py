@@ -122,13 +122,13 @@ class _Judge:
         self.taken = self._lineage()
         for name in self.case.selection.closure:
             step = self.steps[name]
+            self._when(step)
             if name in self.case.request.assume:
                 self._keep(name, Before("succeeded", {}, self.case.request.assume[name]), SAME)
             elif not self.taken[name]:
                 self._not_consumed(name)
             else:
                 self._judge(step, self.taken[name])
-            self._when(step)
         return self.out
 
     def _lineage(self) -> dict[str, list[StepEnded]]:
@@ -145,9 +145,10 @@ class _Judge:
             branch = self.steps[name].branch
             for ended in taken[name]:
                 sources = [(source, run, True) for source, _, _, run in ended.reads]
-                # Not read, but they let the step run, or had to come before.
-                also = [*self.steps[name].needs, *([branch.condition] if branch else [])]
-                sources += [(source, ended.produced_by or self.record.id, False) for source in also]
+                # Not read, but they let the step run, had to come before, or had left nothing to read.
+                also = {*self.steps[name].needs, *([branch.condition] if branch else [])}
+                also |= self.steps[name].reads - {read[0] for read in ended.reads}
+                sources += [(source, ended.produced_by or self.record.id, False) for source in sorted(also)]
                 for source, run, read in sources:
                     if (source, run) in seen or source not in taken:
                         continue
@@ -275,6 +276,10 @@ class _Judge:
 
     def _skipped(self, step: Step, found: StepEnded) -> None:
         """A skipped step made nothing that could be stale; but what skipped it may decide otherwise today."""
+        own = self.out.gates.get(step.name)
+        if own is not None and not own.holds:
+            cause = Cause("input", "`when`", "false", "not known" if own.now is None else "true")
+            return self._keep(step.name, None, self._verdict("stale", step, found, (cause,), ""))
         by = self.out.gates.get(found.by)
         if by is not None and by.now is not by.was and not self.out.verdicts[found.by].sound:
             cause = Cause("upstream", found.by, causes=self.out.verdicts[found.by].causes)

@@ -267,3 +267,16 @@ def test_a_gate_reads_as_a_sentence():
     it.apply()
     gate = it.plan("select: [good]\nparams: {limit: 3}").gates[0]
     assert gate_text(gate) == "check was true at limit 6; at limit 3 with deploy true it would be false"
+
+
+def test_a_result_made_without_a_skipped_input_is_the_same_while_it_is_skipped():
+    it = lab("""
+        params: {on: {type: boolean, default: false}}
+        steps:
+          a: {kind: command, command: [a], when: $(params.on), outputs: {o: {type: file, path: o.txt}}}
+          b: {kind: command, command: [b, '$(default(steps.a.outputs.o, "none"))'], trigger: none_failed, outputs: {o: {type: file, path: o.txt}}}
+          c: {kind: command, command: [c, $(steps.b.outputs.o)], outputs: {o: {type: file, path: o.txt}}}
+    """)
+    it.apply()
+    assert (verdicts(it.plan("select: [c]")), codes(it.plan("select: [c]"))) == ({"b": "same"}, [])
+    assert codes(it.plan("select: [c]\nparams: {on: true}")) == ["F220 a", "F201 b", "F210 on"]
