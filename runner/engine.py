@@ -211,7 +211,7 @@ class _Engine:
         self.before[ended.step] = ended.before()
         self.evaluated.pop(ended.step, None)
         self.schedule.end(ended.step, ended.status, ended.taken)
-        if ended.status == "failed":
+        if ended.status == "failed" and ended.step not in self.schedule.tolerated:
             self.failed.append(ended)
         if ended.metrics:
             self.metrics[ended.step] = dict(ended.metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from .pipeline import Step
@@ -29,8 +29,10 @@ class Closed:
     by: str
 
 
-def gate(step: Step, ends: Mapping[str, str], taken: Mapping[str, bool | None]) -> Wait | Start | Closed:
-    """Return whether `step` may start. `ends` lacks the steps that have not ended.
+def gate(
+    step: Step, ends: Mapping[str, str], taken: Mapping[str, bool | None], tolerated: Collection[str] = ()
+) -> Wait | Start | Closed:
+    """Return whether `step` may start. `ends` lacks the steps that have not ended; `tolerated` may fail.
 
     It waits for all its predecessors, so that what it becomes does not depend on which ends first.
     """
@@ -44,6 +46,8 @@ def gate(step: Step, ends: Mapping[str, str], taken: Mapping[str, bool | None]) 
         is_gate = branch is not None and name == branch.condition
         if end in GOOD or end == "skipped" or (step.trigger == "all_done" and not is_gate):
             continue
+        if end == "failed" and name in tolerated and _does_without(step, name, end):
+            continue
         if end in ("failed", "upstream_failed"):
             return Closed("upstream_failed", f"{name} {'failed' if end == 'failed' else 'ended upstream_failed'}", name)
         stopped = stopped or name
@@ -56,13 +60,13 @@ def gate(step: Step, ends: Mapping[str, str], taken: Mapping[str, bool | None]) 
         if outcome is not branch.outcome:
             return Closed("skipped", f"{branch.condition} is {'true' if outcome else 'false'}", branch.condition)
     for name in before:
-        if ends[name] == "skipped" and not _does_without(step, name):
+        if ends[name] == "skipped" and not _does_without(step, name, "skipped"):
             return Closed("skipped", f"{name} was skipped", name)
     return Start()
 
 
-def _does_without(step: Step, name: str) -> bool:
+def _does_without(step: Step, name: str, end: str) -> bool:
     """Whether `step` may start although `name` left nothing."""
-    if step.trigger != "all_succeeded":
+    if step.trigger == "all_done" or (step.trigger == "none_failed" and end == "skipped"):
         return True
     return name in step.reads and name not in step.unguarded and name not in step.needs

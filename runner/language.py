@@ -28,7 +28,7 @@ SCALAR = ["string", "number", "boolean"]
 LATER = {
     "pipeline": {"secrets", "runtimes", "finally"},
     "defaults": {"runtime"},
-    "step": {"foreach", "runtime", "on_failure", "isolation", "network"},
+    "step": {"foreach", "runtime", "isolation", "network"},
     "concurrency": {"group", "conflict"},
 }
 KINDS_LATER = {"notebook", "approval", "callback", "pipeline", "register"}
@@ -249,6 +249,12 @@ COMMON: dict[str, Schema] = {
         "enum": ["all_succeeded", "none_failed", "all_done"],
         "default": "all_succeeded",
         "description": "Which ends of the steps before it let this one start.",
+    },
+    "on_failure": {
+        "type": "string",
+        "enum": ["fail", "continue"],
+        "default": "fail",
+        "description": "continue: the run may succeed all the same, and starts what does not need the step.",
     },
     "timeout": patterned(
         "The longest time of one attempt.",

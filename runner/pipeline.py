@@ -106,6 +106,7 @@ class Step:
     needs: tuple[str, ...] = ()
     when: Template | bool = True
     trigger: str = "all_succeeded"
+    on_failure: str = "fail"
     timeout: Tree = None
     grace_period: float = 10.0
     retry: Retry = Retry()
@@ -345,7 +346,7 @@ class _Compiler:
         self.outputs: dict[str, dict[str, Output]] = {}
         self.branches: dict[str, Branch] = {}
         self.raw: dict[str, dict[str, Any]] = {}
-        self.maybe: set[str] = set()  # steps that can be skipped
+        self.maybe: set[str] = set()  # steps that can leave nothing in a good run
         self.expanded: dict[str, list[str]] = {}
 
     def mistake(self, code: str, text: str, at: Keys, *, key: bool = False, offset: int = 0, help: str = "") -> None:
@@ -547,8 +548,12 @@ class _Compiler:
                         self.branches[target] = Branch(name, outcome)
 
     def _find_maybe(self) -> None:
-        """Find the steps that can be skipped: gated ones, and what stands behind them."""
-        self.maybe = {n for n, b in self.raw.items() if n in self.branches or b.get("when", True) is not True}
+        """Find the steps that can leave nothing in a good run: gated ones, what may fail, and what stands behind them."""
+        self.maybe = {
+            n
+            for n, b in self.raw.items()
+            if n in self.branches or b.get("when", True) is not True or b.get("on_failure") == "continue"
+        }
         if not self.maybe:
             return
         after: dict[str, list[str]] = {}
@@ -621,7 +626,8 @@ class _Compiler:
         code = self._code(body.get("code", []), (*at, "code"), own)
         step = Step(
             name=name, kind=kind, own=own, description=body.get("description", ""), tags=frozenset(body.get("tags", ())),
-            needs=needs, when=when, trigger=body.get("trigger", "all_succeeded"), timeout=timeout,
+            needs=needs, when=when, trigger=body.get("trigger", "all_succeeded"),
+            on_failure=body.get("on_failure", "fail"), timeout=timeout,
             grace_period=to_seconds(body.get("grace_period", "10s")), retry=_retry(retry), inputs=inputs,
             outputs=self.outputs[name], code=code, env=env, cpu=cpu, memory=memory, cache=policy,
             workdir=body.get("workdir", "attempt"), success_codes=tuple(body.get("success_codes", (0,))),

@@ -53,6 +53,7 @@ class Schedule:
         self._waiting: list[tuple[float, int, str]] = []  # retries: time, place
         self._closed: list[tuple[str, Closed]] = []
         self._place = place
+        self.tolerated = frozenset(n for n, s in self.plan.pipeline.steps.items() if s.on_failure == "continue")
         self._cpu = 0.0
         self._memory = 0
         self._open = {n for n in chosen if isinstance(self.plan.decisions[n], Run)}
@@ -85,7 +86,7 @@ class Schedule:
         self._open.discard(name)
         self.ends[name] = status
         self.taken[name] = taken
-        if status == "failed" and self.failure_policy == "fail_fast":
+        if status == "failed" and self.failure_policy == "fail_fast" and name not in self.tolerated:
             self.held = self.held or f"{name} failed"
         for reader in self.plan.graph.after[name]:
             if reader in self._open:
@@ -94,7 +95,7 @@ class Schedule:
                     self._look(reader)
 
     def _look(self, name: str) -> None:
-        match gate(self.plan.pipeline.steps[name], self.ends, self.taken):
+        match gate(self.plan.pipeline.steps[name], self.ends, self.taken, self.tolerated):
             case Start():
                 heapq.heappush(self._ready, (self._place[name], name))
             case Closed() as closed:

@@ -588,3 +588,21 @@ def test_an_output_never_writes_over_a_file_that_a_parameter_brings(project):
         answer.code,
         (project.root / "mine.txt").read_text(),
     ) == (True, 1, "precious")
+
+
+def test_a_step_that_may_fail_fails_neither_the_run_nor_who_does_without_it(project):
+    project.pipeline("""
+        steps:
+          a: {kind: shell, script: exit 3, on_failure: continue, outputs: {o: {type: file}}}
+          b: {kind: command, command: [echo, '$(default(steps.a.outputs.o, "none"))']}
+          c: {kind: command, command: [cat, $(steps.a.outputs.o)]}
+          d: {kind: shell, script: "true", needs: [a]}
+          e: {kind: shell, script: "true", needs: [a], trigger: all_done}
+          f: {kind: shell, script: "true"}
+    """)
+    answer = project.runner("apply", "p.yaml", "--workers", "1")
+    assert (answer.code, answer.out.splitlines()[-1]) == (0, "run succeeded in N s")
+    assert project.statuses() == {
+        "a": "failed", "b": "succeeded", "c": "upstream_failed", "d": "upstream_failed", "e": "succeeded", "f": "succeeded",
+    }  # fmt: skip
+    assert project.runner("logs", project.record()["run"], "b").out == "none\n"
