@@ -35,20 +35,23 @@ from .store import Ledger, Store
 from .values import Artifact, plain_json, text_of, to_bytes, to_seconds
 
 BARRIER = 0.05  # seconds that a finished step may wait to be told
+INBOX = 0.5  # seconds between two looks at what others ask of the run
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ")
 
 
 @dataclass
 class Stop:
-    """The wish to end a run, set by signal handlers: how often it was asked, and by what."""
+    """The wish to end a run, set by signal handlers or `runner stop`: how often it was asked, and by what."""
 
     asked: int = 0
-    number: int = 0
+    number: int = 0  # of the signal; 0 for `runner stop`
+    by: str = ""
 
     def __call__(self, number: int, frame: Any = None) -> None:
         self.asked += 1
         self.number = self.number or number
+        self.by = self.by or signal.Signals(number).name
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class _Engine:
         self.broken = 0  # exit code of a failure of the environment or the store
         self.reason = ""
         self.stops = 0
+        self.inbox_at = 0.0  # when it is read next
         self.spin = random.Random()
         self.env = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith("LC_")}
         self.env["PATH"] = search_path()
@@ -143,11 +147,12 @@ class _Engine:
             if self.pending and self.writing is None and now - self.pending_since >= BARRIER:
                 self._write()
             times = [t - now for t in (deadline, self.schedule.next_time()) if t is not None]
+            times.append(self.inbox_at - now)
             if self.writing is not None:
                 times.append(0.005)
             elif self.pending:
                 times.append(self.pending_since + BARRIER - now)
-            outcomes = self.executor.wait(max(0.0, min(times)) if times else None)
+            outcomes = self.executor.wait(max(0.0, min(times)))
             for outcome in outcomes:
                 self._ended(outcome)
             yield from self._stop_if_asked()
@@ -217,14 +222,26 @@ class _Engine:
             self.metrics[ended.step] = dict(ended.metrics)
         self.tell(ended)
 
+    def _read_inbox(self) -> None:
+        """Heed what `runner stop` has asked."""
+        if time.monotonic() < self.inbox_at:
+            return
+        self.inbox_at = time.monotonic() + INBOX
+        stop = self.workshop.stop
+        for name, message in self.ledger.inbox():
+            if name.startswith("stop"):
+                stop.asked += 1
+                stop.by = stop.by or f"`runner stop` of {message.get('by', 'somebody')}"
+
     def _stop_if_asked(self) -> Iterator[Event]:
+        self._read_inbox()
         stop = self.workshop.stop
         if stop.asked > self.stops:
             if not self.stops:
-                self.tell(RunStopping(reason=signal.Signals(stop.number).name))
+                self.tell(RunStopping(reason=stop.by))
                 yield from self.commit()  # the intent first: a crash from here on still ends as stopped
             self.stops = stop.asked
-            self.schedule.hold(f"stopped by {signal.Signals(stop.number).name}")
+            self.schedule.hold(f"stopped by {stop.by}")
             self.executor.stop(None, kill=stop.asked > 1)
 
     # beginning a step
@@ -565,7 +582,7 @@ class _Engine:
     def _run_ended(self, seconds: float) -> RunEnded:
         stop = self.workshop.stop
         if self.stops:
-            status, reason = "stopped", f"stopped by {signal.Signals(stop.number).name}"
+            status, reason = "stopped", f"stopped by {stop.by}"
         elif self.failed or self.reason:
             status = "failed"
             reason = self.reason or "; ".join(f"{e.step}: {e.reason}" for e in self.failed)
@@ -573,7 +590,7 @@ class _Engine:
             status, reason = "succeeded", ""
         expected, difference = self._expected(status)
         if self.stops:
-            code = 128 + stop.number
+            code = 128 + stop.number if stop.number else 1
         elif self.plan.request.expect is not None:
             code = 0 if expected else self.broken or 1
             reason = "; ".join(filter(None, [reason, difference]))

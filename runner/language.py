@@ -29,7 +29,6 @@ LATER = {
     "pipeline": {"secrets", "runtimes", "finally"},
     "defaults": {"runtime"},
     "step": {"foreach", "runtime", "isolation", "network"},
-    "concurrency": {"group", "conflict"},
 }
 KINDS_LATER = {"notebook", "approval", "callback", "pipeline", "register"}
 
@@ -529,6 +528,13 @@ def run_schema() -> Schema:
                     "workers": whole("Worker processes; as many as there are processors if not given."),
                     "cpu": {"type": "number", "exclusiveMinimum": 0, "description": "Processors to share out."},
                     "memory": size("Memory to share out."),
+                    "group": name("One run at a time of all requests with this word."),
+                    "conflict": {
+                        "type": "string",
+                        "enum": ["queue", "reject"],
+                        "default": "queue",
+                        "description": "While another run of the group is under way: wait for it, or refuse.",
+                    },
                 },
             ),
         },

@@ -204,6 +204,8 @@ class RunRequest:
     workers: int | None = None
     cpu: float | None = None
     memory: int | None = None
+    group: str = ""
+    conflict: str = "queue"
 
     @property
     def trial(self) -> bool:
@@ -1315,6 +1317,8 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
         workers=concurrency.get("workers"),
         cpu=concurrency.get("cpu"),
         memory=to_bytes(concurrency["memory"]) if "memory" in concurrency else None,
+        group=concurrency.get("group", ""),
+        conflict=concurrency.get("conflict", "queue"),
     )
 
 

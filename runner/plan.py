@@ -87,7 +87,7 @@ def make_plan(case: Case) -> Plan:
 
 def request_digest(request: RunRequest) -> str:
     """Return the digest of what is asked for: not of its name, nor of how many workers do it."""
-    how = {"path", "name", "description", "labels", "workers", "cpu", "memory", "base"}
+    how = {"path", "name", "description", "labels", "workers", "cpu", "memory", "base", "group", "conflict"}
     return digest_of({"format": FORMAT, **{k: _plain(v) for k, v in asdict(request).items() if k not in how}})
 
 

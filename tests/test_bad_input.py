@@ -169,7 +169,7 @@ RUNS = [
     ("no-reference", "pipeline: p.yaml\nselect: [test]\n", "error[E405]: no finished run of `p` has usable outputs of train"),
     ("no-such-run", "pipeline: p.yaml\nselect: [test]\nreference: 20260101-0000-abcd\n", "run.yaml:5:12: error[E405]: there is no run 20260101-0000-abcd"),
     ("expression", "pipeline: p.yaml\nparams: {depth: '$(params.x)'}\n", "error[E205]: expressions are not allowed in a run request"),
-    ("later", "pipeline: p.yaml\nconcurrency: {group: g}\n", "error[E112]: `group` is not supported yet"),
+    ("conflict", "pipeline: p.yaml\nconcurrency: {group: g, conflict: wait}\n", "which is none of: queue, reject"),
     ("latest-max-age", "pipeline: p.yaml\nreference: {latest: {max_age: 1 day}}\n", "run.yaml:4:31: error[E108]"),
     ("latest-status", "pipeline: p.yaml\nreference: {latest: {status: [good]}}\n", "which is none of: succeeded, failed, stopped, interrupted"),
     ("latest-where", "pipeline: p.yaml\nreference: {latest: {where: {x: same}}}\n", "= help: write params.NAME"),

@@ -606,3 +606,51 @@ def test_a_step_that_may_fail_fails_neither_the_run_nor_who_does_without_it(proj
         "a": "failed", "b": "succeeded", "c": "upstream_failed", "d": "upstream_failed", "e": "succeeded", "f": "succeeded",
     }  # fmt: skip
     assert project.runner("logs", project.record()["run"], "b").out == "none\n"
+
+
+def test_a_run_is_stopped_from_another_shell_and_can_be_retried(project):
+    script(project, f"touch {project.root}/up; sleep 60; echo 1 > o.txt")
+    process = project.start("apply", "p.yaml")
+    while not (project.root / "up").exists():
+        time.sleep(0.02)
+    run = project.record()["run"]
+    assert str(project.runner("stop", run)) == "run R1 is asked to stop\n[exit 0]"
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert project.record(run)["status"] == "stopped"
+    assert "stopped by `runner stop` of " in out
+    assert str(project.runner("stop", run)) == "run R1 has ended: stopped\n[exit 0]"
+    script(project, "echo 1 > o.txt")
+    assert project.runner("retry", run).code == 0
+
+
+def test_a_second_stop_kills(project):
+    script(project, f"trap '' TERM; touch {project.root}/up; sleep 60 & wait; sleep 60; echo 1 > o.txt")
+    process = project.start("apply", "p.yaml")
+    while not (project.root / "up").exists():
+        time.sleep(0.02)
+    run = project.record()["run"]
+    started = time.monotonic()
+    for _ in range(2):
+        assert project.runner("stop", run).code == 0
+    process.communicate(timeout=30)
+    assert (process.returncode, time.monotonic() - started < 9) == (1, True)  # its grace period is 10 s
+
+
+def test_of_a_group_one_run_is_under_way_at_a_time(project):
+    script(project, f"touch {project.root}/up; sleep 1; echo 1 > o.txt")
+    project.request("concurrency: {group: nightly}\nforce: [a]")
+    project.request("concurrency: {group: nightly, conflict: reject}", name="other")
+    process = project.start("apply", "run.yaml")
+    while not (project.root / "up").exists():
+        time.sleep(0.02)
+    refused = project.runner("apply", "other.yaml")
+    waited = project.runner("apply", "run.yaml")
+    process.communicate(timeout=30)
+    assert str(refused) == (
+        "error: another run of the group nightly is under way\n  = help: wait for it, or write `conflict: queue`\n[exit 4]"
+    )
+    assert (waited.code, waited.err) == (0, "waiting for another run of the group nightly\n")
+    runs = [r["started"] for r in json.loads(project.runner("runs", "-o", "json").raw)]
+    assert runs[0] - runs[1] >= 1
+    assert project.runner("apply", "other.yaml").code == 0

@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": "Show what a run would do, and why.",
     "apply": "Plan, then run.",
     "retry": "Run again what did not succeed in a run.",
+    "stop": "Ask a run to stop.",
     "runs": "List runs.",
     "show": "Show one run.",
     "diff": "Show what differs between two runs.",

@@ -69,14 +69,20 @@ def _planned(file: str, workers: int | None, form: str, store: str | None, junit
     workers = workers_of(workers)
     opened = planning.open_store_of(file, value, store, create=True)
     opened.refuse_applied(value["digest"])
-    asked, made = planning.planned_again(value, file, opened)
-    settings = asked.project.settings()
-    notices(opened)
-    estimate = planning.estimated(made, opened, settings, workers)
-    _show(made, estimate, form)
-    made.refuse_findings()
-    engine.verify_kept(made, opened, settings.verify == "always")
-    return _start(asked, opened, made, settings, workers, form, junit, estimate, once=True)
+    request = planning.planned_again(value, file, opened)[0].request
+    with opened.group(request.group, request.conflict == "queue", _tell):
+        asked, made = planning.planned_again(value, file, opened)  # the world may have moved while it waited
+        settings = asked.project.settings()
+        notices(opened)
+        estimate = planning.estimated(made, opened, settings, workers)
+        _show(made, estimate, form)
+        made.refuse_findings()
+        engine.verify_kept(made, opened, settings.verify == "always")
+        return _start(asked, opened, made, settings, workers, form, junit, estimate, once=True)
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _show(plan: Plan, estimate: Estimate, form: str) -> None:
@@ -89,11 +95,26 @@ def perform(
     asked: Asked, again: bool, workers: int | None, form: str, store: str | None, junit: str | None = None
 ) -> int:
     """Plan and run what is asked; return the exit code."""
-    from .. import app, engine, planning
+    from .. import app
 
     settings = asked.project.settings()
     workers = workers_of(workers)
     opened = app.open_store(asked.project, settings, store, create=True)
+    with opened.group(asked.request.group, asked.request.conflict == "queue", _tell):
+        return _perform(asked, opened, settings, again, workers, form, junit)
+
+
+def _perform(
+    asked: Asked,
+    opened: LocalStore,
+    settings: Settings,
+    again: bool,
+    workers: int | None,
+    form: str,
+    junit: str | None,
+) -> int:
+    from .. import app, engine, planning
+
     made = app.plan(asked, opened)
     notices(opened)
     for warning in asked.pipeline.warnings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..record import Event
 from ..reference import Past
@@ -48,6 +48,9 @@ class Ledger(Protocol):
     def scratch(self, step: str, attempt: int) -> str:
         """Return the path of an attempt's directory, which is not there yet."""
 
+    def inbox(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the messages dropped for the run since the last call, in the order of their names."""
+
     def close(self) -> None:
         """Give the run up: from now on it is finished or interrupted."""
 
@@ -60,6 +63,9 @@ class Store(Past, Protocol):
 
     def resolve(self, text: str) -> str:
         """Return the id of the one run whose id ends with `text`; raise ReferenceRunError for none or several."""
+
+    def post(self, run: str, name: str, message: Mapping[str, Any]) -> None:
+        """Drop a message for the owner of a run; names that are taken get a number."""
 
     def same_request(self, digest: str) -> Iterator[str]:
         """Yield the runs of a request that ended with exit code 0, newest first."""

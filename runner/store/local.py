@@ -15,7 +15,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged
@@ -345,6 +345,20 @@ class LocalStore:
             if record is not None and record.finished:
                 yield record
 
+    def post(self, run: str, name: str, message: Mapping[str, Any]) -> None:
+        folder = f"{self.path}/runs/{run}/inbox"
+        partial = f"{folder}/.{name}-{os.getpid()}"
+        try:
+            with open(partial, "w") as file:
+                file.write(canonical(message))
+            for number in range(1, 1000):
+                with contextlib.suppress(FileExistsError):
+                    os.link(partial, f"{folder}/{name}-{number:03}.json")  # whole, or not there
+                    break
+            os.unlink(partial)
+        except OSError as error:
+            raise EnvironmentFailure(f"{folder} cannot be written: {error.strerror}") from error
+
     def same_request(self, digest: str) -> Iterator[str]:
         """Yield the runs of a request that ended with exit code 0, newest first."""
         rows = self.index.execute(
@@ -408,6 +422,31 @@ class LocalStore:
                 status = record.status
             out.append(RunSummary(run=id, status=status, **{"seconds": None, "exit_code": None, **summary}))
         return out
+
+    @contextlib.contextmanager
+    def group(self, name: str, wait: bool, tell: Callable[[str], None]) -> Iterator[None]:
+        """Hold a group of requests of which one runs at a time; raises Moved where it is held and `wait` is not asked."""
+        if not name:
+            yield
+            return
+        try:
+            os.makedirs(f"{self.path}/groups", exist_ok=True)
+            fd = os.open(f"{self.path}/groups/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise EnvironmentFailure(f"the store {self.path} cannot be written: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not wait:
+                    raise Moved(
+                        f"another run of the group {name} is under way", help="wait for it, or write `conflict: queue`"
+                    ) from None
+                tell(f"waiting for another run of the group {name}")
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     # artifacts
 
@@ -564,6 +603,7 @@ class LocalLedger:
     def __init__(self, store: LocalStore, id: str) -> None:
         self.store, self.id = store, id
         self.folder = f"{store.path}/runs/{id}"
+        self.read: set[str] = set()  # messages of the inbox
         os.mkdir(f"{self.folder}/inbox")
         self.lock = os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(self.lock, fcntl.LOCK_EX)
@@ -621,6 +661,18 @@ class LocalLedger:
         if rows and not (sys.platform == "linux" and ctypes.CDLL(None).syncfs(self.journal) == 0):
             os.sync()
         return rows
+
+    def inbox(self) -> list[tuple[str, Mapping[str, Any]]]:
+        found: list[tuple[str, Mapping[str, Any]]] = []
+        for name in sorted(os.listdir(f"{self.folder}/inbox")):
+            if name.startswith(".") or name in self.read:
+                continue
+            self.read.add(name)
+            with contextlib.suppress(OSError, ValueError), open(f"{self.folder}/inbox/{name}") as file:
+                message = json.load(file)
+                if isinstance(message, dict):
+                    found.append((name, message))
+        return found
 
     def log(self, step: str, attempt: int) -> str:
         return f"{self.folder}/logs/{step}/{attempt}.log"

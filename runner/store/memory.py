@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ..errors import Moved, ReferenceRunError, StoreDamaged
 from ..record import Event, RunEnded, RunRecord, StepEnded, fold
@@ -17,6 +18,7 @@ class MemoryStore:
         self.journals: dict[str, list[Event]] = {}
         self.open: set[str] = set()
         self.objects: dict[str, bytes] = {}
+        self.messages: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
         self.plans: dict[str, str] = {}  # digest -> run
 
     def begin(self, plan: str = "") -> tuple[str, MemoryLedger]:
@@ -48,6 +50,9 @@ class MemoryStore:
             record = self.run(id)
             if record and record.finished and record.started.pipeline == pipeline:
                 yield record
+
+    def post(self, run: str, name: str, message: Mapping[str, Any]) -> None:
+        self.messages.setdefault(run, []).append((name, message))
 
     def same_request(self, digest: str) -> Iterator[str]:
         for id in reversed(self.journals):
@@ -134,6 +139,9 @@ class MemoryLedger:
 
     def log(self, step: str, attempt: int) -> str:
         return ""
+
+    def inbox(self) -> list[tuple[str, Mapping[str, Any]]]:
+        return self.store.messages.pop(self.id, [])
 
     def scratch(self, step: str, attempt: int) -> str:
         return ""
