@@ -251,7 +251,11 @@ def _plan(asked: Asked, store: LocalStore) -> Plan:
     world = asked.project.world(pipeline, params, store.digest, store.read)
     today = Today(pipeline, params, world, store)
     made = make_plan(Case(today, asked.graph, request, sources, selection, reference, now))
-    return replace(made, code_changes=code_changes(made, asked.project, store)) if made.findings else made
+    return (
+        replace(made, code_changes=code_changes(made, asked.project, store))
+        if made.findings or request.accept
+        else made
+    )
 
 
 def _diagnostic(asked: Asked, code: str, text: str, at: Keys, help: str, offset: int = 0) -> Diagnostic:

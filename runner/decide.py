@@ -389,7 +389,10 @@ class _Deciding:
         """Say what differs in the step itself from the run that reasons compare with."""
         ended = self.base.steps.get(step.name) if self.base else None
         if ended is None:
-            return ["it never ran"] if self.base else []
+            if self.base is None:
+                return []
+            known = step.name in self.base.started.decisions
+            return [f"it was not part of {self.base.id}" if known else "it is new"]
         if not ended.recipe:
             return []
         _, causes = own_causes(step, ended, self.today)

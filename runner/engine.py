@@ -26,10 +26,12 @@ from .executors import Call, Executor, Outcome
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, Produced, evaluate, settle
 from .gate import GOOD
+from .graph import Graph
 from .pipeline import Step
 from .plan import Plan, request_json
 from .record import AttemptFailed, Event, RunEnded, RunStarted, RunStopping, StepEnded, StepStarted
 from .schedule import Capacity, Need, Schedule, next_wait
+from .select import selection_of
 from .steps import AT_ONCE, PROCESS, Place
 from .store import Ledger, Store
 from .values import Artifact, plain_json, text_of, to_bytes, to_seconds
@@ -89,8 +91,8 @@ class _Engine:
     ) -> None:
         self.plan, self.store, self.executor, self.workshop = plan, store, executor, workshop
         self.run, self.ledger = run, ledger
-        self.steps = plan.pipeline.steps
-        self.names = {"id": run, "name": plan.request.name, "pipeline": plan.pipeline.name}
+        self.steps = {**plan.pipeline.steps, **plan.pipeline.finals}
+        self.names: dict[str, str] = {"id": run, "name": plan.request.name, "pipeline": plan.pipeline.name}
         self.before: dict[str, Before] = {}
         self.evaluated: dict[str, Evaluated] = {}
         self.attempts: dict[str, int] = {}
@@ -106,6 +108,7 @@ class _Engine:
         self.broken = 0  # exit code of a failure of the environment or the store
         self.reason = ""
         self.stops = 0
+        self.ends: dict[str, str] = {}  # of all steps, once those of `finally` begin
         self.inbox_at = 0.0  # when it is read next
         self.spin = random.Random()
         self.env = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith("LC_")}
@@ -123,9 +126,12 @@ class _Engine:
         for name in self.plan.runs:
             step = self.steps[name]
             if step.has_process:
-                cpu = settle(step.cpu, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
-                needs[name] = Need(min(float(cpu), self.workshop.cpu), memory_of(step, self.plan))
+                needs[name] = self._need(step)
         return needs
+
+    def _need(self, step: Step) -> Need:
+        cpu = settle(step.cpu, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
+        return Need(min(float(cpu), self.workshop.cpu), memory_of(step, self.plan))
 
     # the loop
 
@@ -137,6 +143,37 @@ class _Engine:
         for decision in self.schedule.settled():
             self._settled(decision)
         yield from self.commit()
+        yield from self._loop(deadline)
+        for name, closed in self.schedule.remaining():
+            self.tell(StepEnded(step=name, status=closed.status, reason=closed.reason, by=closed.by))
+        if self.plan.pipeline.finals:
+            yield from self._finally()
+        self.tell(self._run_ended(time.monotonic() - started))
+        yield from self.commit()
+
+    def _finally(self) -> Iterator[Event]:
+        """Run the steps of `finally`, which know how all others ended."""
+        self.names["status"] = self._status()[0]
+        self.ends = dict(self.schedule.ends)
+        for name, end in self.ends.items():
+            self.before.setdefault(name, Before(end))
+        finals = {
+            n: replace(s, reads=s.reads & self.plan.pipeline.finals.keys(), needs=tuple(x for x in s.needs if x in self.plan.pipeline.finals))
+            for n, s in self.plan.pipeline.finals.items()
+        }  # fmt: skip
+        graph = Graph({name: step.before for name, step in finals.items()})
+        plan = replace(
+            self.plan, pipeline=replace(self.plan.pipeline, steps=finals), graph=graph, selection=selection_of(set(finals), graph),
+            decisions={name: Run(step=name) for name in graph.order},
+        )  # fmt: skip
+        needs = {name: self._need(self.plan.pipeline.finals[name]) for name in finals}
+        self.schedule = Schedule(plan, needs, self.schedule.capacity, "finish_independent")
+        yield from self._loop(None)
+        for name, closed in self.schedule.remaining():
+            self.tell(StepEnded(step=name, status=closed.status, reason=closed.reason, by=closed.by))
+
+    def _loop(self, deadline: float | None) -> Iterator[Event]:
+        """Begin, await and end steps until the schedule is over."""
         while True:
             self._advance()
             if self.schedule.over:
@@ -157,13 +194,9 @@ class _Engine:
                 self._ended(outcome)
             yield from self._stop_if_asked()
             if deadline is not None and time.monotonic() >= deadline and not self.reason:
-                self.reason = f"the run took longer than {limit:g} s"
+                self.reason = f"the run took longer than {self.plan.request.timeout or self.plan.pipeline.timeout:g} s"
                 self.schedule.hold("the run's timeout came first")
                 self.executor.stop(None, kill=False)
-        for name, closed in self.schedule.remaining():
-            self.tell(StepEnded(step=name, status=closed.status, reason=closed.reason, by=closed.by))
-        self.tell(self._run_ended(time.monotonic() - started))
-        yield from self.commit()
 
     def _advance(self) -> None:
         """Begin and close all that can be, until nothing moves."""
@@ -270,7 +303,7 @@ class _Engine:
         )  # fmt: skip
 
     def _begin(self, step: Step) -> None:
-        decision = self.plan.decisions[step.name]
+        decision = self.schedule.plan.decisions[step.name]
         assert isinstance(decision, Run)
         world, pipeline, params = self.plan.world, self.plan.pipeline, self.plan.params
         try:
@@ -576,18 +609,20 @@ class _Engine:
             reference=plan.reference.record.id if plan.reference else "", trial=plan.request.trial, title=plan.request.name,
             labels={**plan.pipeline.labels, **plan.request.labels}, decisions={n: d.name for n, d in plan.decisions.items()},
             accepted=tuple({"step": a.step, "cause": a.cause, "reason": a.reason} for a in plan.request.accept), workers=self.schedule.capacity.workers,
-            estimate=round(self.workshop.estimate, 3),
+            estimate=round(self.workshop.estimate, 3), finals=tuple(plan.pipeline.finals),
         )  # fmt: skip
+
+    def _status(self) -> tuple[str, str]:
+        """Return how the run ends, as far as it is known, and why."""
+        if self.stops:
+            return "stopped", f"stopped by {self.workshop.stop.by}"
+        if self.failed or self.reason:
+            return "failed", self.reason or "; ".join(f"{e.step}: {e.reason}" for e in self.failed)
+        return "succeeded", ""
 
     def _run_ended(self, seconds: float) -> RunEnded:
         stop = self.workshop.stop
-        if self.stops:
-            status, reason = "stopped", f"stopped by {stop.by}"
-        elif self.failed or self.reason:
-            status = "failed"
-            reason = self.reason or "; ".join(f"{e.step}: {e.reason}" for e in self.failed)
-        else:
-            status, reason = "succeeded", ""
+        status, reason = self._status()
         expected, difference = self._expected(status)
         if self.stops:
             code = 128 + stop.number if stop.number else 1
@@ -610,7 +645,7 @@ class _Engine:
         if expect is None:
             return True, ""
         wanted = expect.status or ("failed" if "failed" in expect.steps.values() else "succeeded")
-        ends = {**dict.fromkeys(self.plan.decisions, "not_selected"), **self.schedule.ends}
+        ends = {**dict.fromkeys(self.plan.decisions, "not_selected"), **(self.ends or self.schedule.ends)}
         wrong = [
             f"{name} ended {ends[name]}, expected {end}" for name, end in expect.steps.items() if ends[name] != end
         ]
@@ -624,7 +659,8 @@ class _Engine:
         holder = Step(name="", kind="command")
         for name, template in self.plan.pipeline.outputs.items():
             needed = {ref.path[1] for ref in template.refs() if ref.path[0] == "steps"}
-            if any(self.schedule.ends.get(step) not in GOOD for step in needed) and template.exact is None:
+            ends = self.ends or self.schedule.ends
+            if any(ends.get(step) not in GOOD for step in needed) and template.exact is None:
                 continue
             try:
                 value = settle(

@@ -277,7 +277,7 @@ class _Evaluation:
         self.reads[(name, output)] = Read(name, output, produced.identity, produced.run)
         if not produced.digest:
             return produced.value
-        declared = self.pipeline.steps[name].outputs[output]
+        declared = self.pipeline.step(name).outputs[output]
         path = staged_path(name, declared)
         return self.staged(
             Artifact(self.run.get("inputs_at", "") + path, produced.type, _last(path), produced.digest, "store:")

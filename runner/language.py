@@ -26,7 +26,7 @@ SCALAR = ["string", "number", "boolean"]
 
 # Fields and kinds of the language that this version refuses by name.
 LATER = {
-    "pipeline": {"secrets", "runtimes", "finally"},
+    "pipeline": {"secrets", "runtimes"},
     "defaults": {"runtime"},
     "step": {"foreach", "runtime", "isolation", "network"},
 }
@@ -390,6 +390,7 @@ def pipeline_schema() -> Schema:
             "params": mapping("Typed parameters of a run.", {"$ref": "#/$defs/param"}),
             "defaults": closed("defaults", "Put under every step that lacks the field.", _DEFAULTS_FIELDS),
             "steps": steps,
+            "finally": mapping("Steps after all others, whatever their end.", {"$ref": "#/$defs/step"}),
             "outputs": mapping("Results of the whole pipeline.", {"type": SCALAR, "description": "An expression."}),
             "failure_policy": FAILURE_POLICY,
             "timeout": duration("The longest time of a whole run."),
@@ -447,7 +448,7 @@ def run_schema() -> Schema:
                 "items": name("A parameter."),
                 "description": "Parameters to take from the pipeline's defaults.",
             },
-            "select": selectors("The steps to run; all if not given."),
+            "select": {**selectors("The steps to run; all if not given."), "minItems": 1},
             "exclude": selectors("Steps taken out of the selection."),
             "islands": {
                 "type": "string",
@@ -480,7 +481,7 @@ def run_schema() -> Schema:
                     "One step whose stale result is accepted.",
                     {
                         "step": name("The reused step."),
-                        "reason": text("Why it is sound.", minLength=1),
+                        "reason": patterned("Why it is sound.", r"[^.\s]", 'write why it is sound, in place of "..."'),
                         "cause": patterned(
                             "The cause printed by the plan.",
                             "^c[0-9a-f]{8,64}$",
@@ -609,7 +610,7 @@ def _where(document: Document, at: Keys) -> str:
 def _later(at: Keys, field: str) -> bool:
     if not at:
         return field in LATER["pipeline"]
-    if at[0] == "steps" and len(at) == 2:
+    if at[0] in ("steps", "finally") and len(at) == 2:
         return field in LATER["step"]
     return field in LATER.get(str(at[-1]), ())
 
@@ -651,9 +652,9 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
         case "required":
             for key in error.validator_value:
                 if key not in value:
-                    yield document.diagnostic(
-                        "E104", f"{_where(document, at)} lacks the required field `{key}`", at, key=bool(at)
-                    )
+                    help = "`runner plan FILE --accept STEP --reason TEXT` prints it" if at[:1] == ("accept",) else ""
+                    text = f"{_where(document, at)} lacks the required field `{key}`"
+                    yield document.diagnostic("E104", text, at, key=bool(at), help=help)
         case "type":
             yield _mistyped(document, at, shown, value, error)
         case "enum" | "const":
@@ -752,5 +753,6 @@ def _mistyped(document: Document, at: Keys, shown: str, value: Any, error: Any) 
     elif isinstance(value, str) and re.fullmatch(r"[-+]?[0-9.]+", value) and {"integer", "number"} & set(wanted):
         help = "remove the quotes"
     elif isinstance(value, str) and wanted == ["array"]:
-        help = f"write [{value.split()[0] if value.split() else ''}{', ...' if len(value.split()) > 1 else ''}], one element for each argument"
+        first = f"write [{value.split()[0] if value.split() else ''}{', ...' if len(value.split()) > 1 else ''}]"
+        help = first + (", one element for each argument" if at[-1:] in (("command",), ("shell",)) else "")
     return document.diagnostic("E102", text, at, help=help)

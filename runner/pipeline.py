@@ -143,6 +143,7 @@ class Pipeline:
     digest: str  # of its definition
     params: Mapping[str, Param]
     steps: Mapping[str, Step]
+    finals: Mapping[str, Step] = field(default_factory=dict)  # of `finally`: after all others, whatever their end
     outputs: Mapping[str, Template] = field(default_factory=dict)
     description: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -150,6 +151,10 @@ class Pipeline:
     timeout: float | None = None
     max_parallel: int | None = None
     warnings: tuple[Diagnostic, ...] = ()
+
+    def step(self, name: str) -> Step:
+        """Return a step or one of `finally`; their names are distinct."""
+        return self.steps[name] if name in self.steps else self.finals[name]
 
 
 @dataclass(frozen=True)
@@ -288,7 +293,10 @@ def _check_type(type: Type, value: Any) -> str | None:
         case "object", dict():
             return None
     if isinstance(value, str) and type.name in ("integer", "number", "boolean"):
-        return f'expected {expected}, got the text "{value}"; remove the quotes'
+        quoted = re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?|true|false", value)
+        return f'expected {expected}, got the text "{value}"' + ("; remove the quotes" if quoted else "")
+    if type.name == "duration" and isinstance(value, int | float) and not isinstance(value, bool):
+        return f"expected {expected}, got {kind_of(value)}; write its unit: {value}s"
     if type.name in ("string", "file", "dir", "duration") and not isinstance(value, list | dict):
         return f"expected {expected}, got {kind_of(value) if value is not None else 'nothing'}; put it in quotes"
     return f"expected {expected}, got {kind_of(value) if value is not None else 'nothing'}"
@@ -348,6 +356,7 @@ class _Compiler:
         self.outputs: dict[str, dict[str, Output]] = {}
         self.branches: dict[str, Branch] = {}
         self.raw: dict[str, dict[str, Any]] = {}
+        self.finals: set[str] = set()  # of the steps, those of `finally`
         self.maybe: set[str] = set()  # steps that can leave nothing in a good run
         self.expanded: dict[str, list[str]] = {}
 
@@ -359,14 +368,14 @@ class _Compiler:
 
     def compile(self) -> Pipeline:
         value = self.document.value
-        self.raw = value["steps"]
-        for section in ("params", "steps", "outputs"):
+        self._find_finals(value)
+        for section in ("params", "steps", "finally", "outputs"):
             self._check_names(value.get(section, {}), (section,))
         for name, body in value.get("params", {}).items():
             self.params[name] = self._param(name, body)
         for name, body in self.raw.items():
-            self._check_names(body.get("inputs", {}), ("steps", name, "inputs"))
-            self._check_names(body.get("outputs", {}), ("steps", name, "outputs"))
+            self._check_names(body.get("inputs", {}), (*self.at(name), "inputs"))
+            self._check_names(body.get("outputs", {}), (*self.at(name), "outputs"))
             self.outputs[name] = {o: self._output(name, o, f) for o, f in body.get("outputs", {}).items()}
         self._find_branches()
         self._find_maybe()
@@ -381,7 +390,8 @@ class _Compiler:
             base=self.base,
             digest=digest_of({k: v for k, v in value.items() if not k.startswith("x-")}),
             params=self.params,
-            steps=steps,
+            steps={n: s for n, s in steps.items() if n not in self.finals},
+            finals={n: s for n, s in steps.items() if n in self.finals},
             outputs=outputs,
             description=value.get("description", ""),
             labels=value.get("labels", {}),
@@ -390,6 +400,31 @@ class _Compiler:
             max_parallel=value.get("max_parallel"),
             warnings=tuple(self.warnings),
         )
+
+    def at(self, step: str) -> Keys:
+        """Return where a step stands in the document."""
+        return ("finally" if step in self.finals else "steps", step)
+
+    def visible(self, step: str, of: str) -> bool:
+        """Whether there is a step that another one (or "", the pipeline) may name: `steps` know nothing of `finally`."""
+        return step in self.raw and (step not in self.finals or of in self.finals)
+
+    def _find_finals(self, value: Mapping[str, Any]) -> None:
+        """Take the steps of `finally` in: they may start whatever the others' end."""
+        self.raw = dict(value["steps"])
+        for name, body in value.get("finally", {}).items():
+            place: Keys = ("finally", name)
+            if name in self.raw:
+                self.mistake("E106", f"`{name}` is a step already", place, key=True, help="choose another name")
+                continue
+            if body["kind"] in ("condition", "fail"):
+                self.mistake("E107", f"a {body['kind']} step decides nothing in `finally`", (*place, "kind"))
+            if "trigger" in body:
+                self.mistake(
+                    "E108", "a step of `finally` starts whatever the others' end", (*place, "trigger"), key=True
+                )
+            self.finals.add(name)
+            self.raw[name] = {"on_failure": "continue", **body, "trigger": "all_done"}
 
     def _check_names(self, names: Mapping[str, Any], at: Keys) -> None:
         seen: dict[str, str] = {}
@@ -453,7 +488,7 @@ class _Compiler:
         return param
 
     def _output(self, step: str, name: str, body: Mapping[str, Any]) -> Output:
-        at: Keys = ("steps", step, "outputs", name)
+        at: Keys = (*self.at(step), "outputs", name)
         kind = body["type"]
         type = Type(kind, Type(body["items"]) if kind == "list" and "items" in body else None)
         output = Output(
@@ -537,7 +572,7 @@ class _Compiler:
             for side, outcome in (("then", True), ("else", False)):
                 for index, target in enumerate(body.get(side, ())):
                     at: Keys = ("steps", name, side, index)
-                    if target not in self.raw:
+                    if not self.visible(target, name):
                         self._unknown_step(target, at)
                     elif target in self.branches:
                         self.mistake(
@@ -577,7 +612,7 @@ class _Compiler:
     # steps
 
     def _step(self, name: str, body: Mapping[str, Any]) -> Step:
-        at: Keys = ("steps", name)
+        at = self.at(name)
         kind = body["kind"]
         process = kind not in ("condition", "fail")
         defaults = self.document.value.get("defaults", {})
@@ -668,7 +703,7 @@ class _Compiler:
                 )
 
     def _own(self, reader: _Reader, name: str, kind: str, body: Mapping[str, Any]) -> dict[str, Tree]:
-        at: Keys = ("steps", name)
+        at = self.at(name)
         match kind:
             case "command":
                 command = body["command"]
@@ -812,7 +847,7 @@ class _Compiler:
         needs = []
         for index, other in enumerate(body.get("needs", ())):
             place: Keys = (*at, "needs", index)
-            if other not in self.raw:
+            if not self.visible(other, name):
                 self._unknown_step(other, place)
                 continue
             if other in reader.steps:
@@ -907,7 +942,7 @@ class _Compiler:
         except CycleError:
             cycle = shortest_cycle(known)
             shown = cycle if len(cycle) <= 12 else [*cycle[:6], "...", *cycle[-5:]]
-            self.mistake("E215", f"steps wait for each other: {' -> '.join(shown)}", ("steps", cycle[0]), key=True)
+            self.mistake("E215", f"steps wait for each other: {' -> '.join(shown)}", self.at(cycle[0]), key=True)
 
 
 def shortest_cycle(before: Mapping[str, Iterable[str]]) -> list[str]:
@@ -1152,11 +1187,14 @@ class _Reader:
                     raise ExpressionError(
                         "E202", f"a run has no `{name}`", ref.ats[1], suggest(name, _RUN_FIELDS[:3], "fields")
                     )
-                if name == "status" or not (
-                    (len(self.place) > 2 and self.place[2] in ("message", "env"))
-                    or self.place[:2] == ("defaults", "env")
+                if self.step not in self.compiler.finals and (
+                    name == "status"
+                    or not (
+                        (len(self.place) > 2 and self.place[2] in ("message", "env"))
+                        or self.place[:2] == ("defaults", "env")
+                    )
                 ):
-                    where = "`finally`, which is not supported yet" if name == "status" else "`message` and `env` only"
+                    where = "`finally` only" if name == "status" else "`message`, `env` and `finally` only"
                     raise ExpressionError("E205", f"run.{name} may be used in {where}", ref.at)
                 return STRING
             case (root, *_) if root in LATER_ROOTS:
@@ -1189,8 +1227,10 @@ class _Reader:
         )
 
     def _step(self, ref: Ref, step: str, rest: tuple[str, ...]) -> Type:
-        if step not in self.compiler.raw:
-            raise ExpressionError("E201", f"no step `{step}`", ref.ats[1], suggest(step, self.compiler.raw, "steps"))
+        if not self.compiler.visible(step, self.step):
+            known = [n for n in self.compiler.raw if self.compiler.visible(n, self.step)]
+            help = "it is a step of `finally`" if step in self.compiler.finals else suggest(step, known, "steps")
+            raise ExpressionError("E201", f"no step `{step}`", ref.ats[1], help)
         if step == self.step:
             raise ExpressionError(
                 "E215",
@@ -1253,7 +1293,7 @@ class _Reader:
             template = expression.parse(value)
             return expression.check(template.exact, self.scope) if template.exact is not None else STRING
         if isinstance(value, str):
-            tree = self.compiler._input(self, value, ("steps", self.step, "inputs", name))
+            tree = self.compiler._input(self, value, (*self.compiler.at(self.step), "inputs", name))
             return Type(tree.kind) if isinstance(tree, ProjectPath) else STRING
         return INTEGER if isinstance(value, int) and not isinstance(value, bool) else expression.type_of(value)
 

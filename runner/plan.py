@@ -129,6 +129,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         },
         "steps": {name: _decision_json(decision) for name, decision in plan.decisions.items()},
         "params": _params_json(plan),
+        "finally": list(pipeline.finals),
         "gates": [_gate_json(gate) for gate in plan.gates],
         "findings": [_finding_json(finding) for finding in plan.findings],
         "accepted": [{"step": a.step, "cause": a.cause, "reason": a.reason} for a in request.accept],

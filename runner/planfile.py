@@ -73,7 +73,8 @@ def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{word} {path}: {_short(old[kind].get(path))} -> {_short(new[kind].get(path))}"
     runs = [r["run"] if r else "none" for r in (then["reference"], now["reference"])]
     if runs[0] != runs[1]:
-        yield f"the reference run: {runs[0]} -> {runs[1]}"
+        pin = f" (`reference: {runs[0]}` in the request would have kept it)" if then["reference"] else ""
+        yield f"the reference run: {runs[0]} -> {runs[1]}{pin}"
     elif then["reference"] != now["reference"]:
         yield f"the reference run {runs[0]}: it was {then['reference']['status']}, it is {now['reference']['status']}"
     for name in sorted({*then["params"], *now["params"]}):
@@ -92,7 +93,7 @@ def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
             yield f"step {name}: {a.get('verdict')} -> {b.get('verdict')}"
         elif a.get("outputs") != b.get("outputs") or a.get("produced_by") != b.get("produced_by"):
             yield f"step {name}: its result of {a.get('produced_by')} -> {b.get('produced_by')}"
-        else:
+        elif {**a, "reused_from": ""} != {**b, "reused_from": ""}:
             yield f"step {name}: what it is made of"
     if then["findings"] != now["findings"]:
         codes = [", ".join(f"{f['code']} {f['subject']}" for f in p["findings"]) or "none" for p in (then, now)]

@@ -4,6 +4,7 @@ reference runs."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from . import document as documents
 from . import planfile
 from .app import Asked, open_store, plan, pool_size, read
 from .decide import Reuse
-from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, UsageError
+from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, RunnerError, UsageError
 from .estimate import Estimate, estimate
 from .estimate import to_json as estimate_json
 from .language import check_document
@@ -65,9 +66,23 @@ def candidates(asked: Asked, store: LocalStore, workers: int | None) -> list[Can
 
 def names_any(asked: Asked, path: str, changed: set[str]) -> bool:
     """Whether a request, its pipeline or the code named there is among the changed files."""
-    places = {asked.pipeline.path, *(place for step in asked.pipeline.steps.values() for place in step.code)}
+    places = {
+        asked.pipeline.path,
+        *(place for step in (*asked.pipeline.steps.values(), *asked.pipeline.finals.values()) for place in step.code),
+    }
     files = {os.path.realpath(path), *(os.path.realpath(asked.project.path(place)) for place in places)}
     return bool(files & changed)
+
+
+def concerns(path: str, error: RunnerError, changed: set[str]) -> bool:
+    """Whether what is wrong with a request that cannot be planned may come from a changed file."""
+    if os.path.realpath(path) in changed:
+        return True
+    with open(path, "rb") as file:
+        named = re.search(rb"^[ \t]*pipeline[ \t]*:[ \t]*[\"']?([^\s\"'#]+)", file.read(1 << 20), re.M)
+    if named and os.path.realpath(os.path.join(os.path.dirname(path), os.fsdecode(named[1]))) in changed:
+        return True
+    return any(os.path.basename(place) in str(error) for place in changed)
 
 
 def plan_file(made: Planned) -> str:
@@ -96,13 +111,12 @@ def load_plan(path: str) -> dict[str, Any]:
         raise Invalid([Diagnostic(path, 0, 0, "E407", "it is not a plan: it is not UTF-8", planfile.ANEW)]) from None
 
 
-def check(path: str, store: str | None) -> str:
-    """Return the digest of a plan file that still holds and was not applied; else raise Moved with what moved."""
+def check(path: str, store: str | None) -> Plan:
+    """Return the plan of a file that still holds and was not applied; else raise Moved with what moved."""
     value = load_plan(path)
     opened = open_store_of(path, value, store, create=False)
     opened.refuse_applied(value["digest"])
-    planned_again(value, path, opened)
-    return str(value["digest"])
+    return planned_again(value, path, opened)[1]
 
 
 def planned_again(planned: Mapping[str, Any], path: str, store: LocalStore) -> tuple[Asked, Plan]:

@@ -141,6 +141,7 @@ def plan_schema() -> Schema:
                         ["value", "source"],
                     ),
                 },
+                "finally": _names("Steps after all others, whatever their end."),
                 "gates": _list(
                     _object(
                         "A condition or `when`.",
@@ -179,7 +180,7 @@ def plan_schema() -> Schema:
                                 _object(
                                     "A way out.",
                                     {
-                                        "kind": _word("Which.", "select", "reset", "remove", "accept"),
+                                        "kind": _word("Which.", "select", "reference", "reset", "remove", "accept"),
                                         "paste": _text("Ready to paste."),
                                         "adds": _names("Steps that it adds."),
                                     },
@@ -273,6 +274,7 @@ def plan_schema() -> Schema:
                 "selection",
                 "steps",
                 "params",
+                "finally",
                 "gates",
                 "findings",
                 "accepted",

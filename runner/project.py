@@ -185,7 +185,7 @@ class Project:
             if param.type.name in ("file", "dir") and name in params
         }
         code: set[str] = set()
-        for step in pipeline.steps.values():
+        for step in (*pipeline.steps.values(), *pipeline.finals.values()):
             wanted |= {tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath)}
             code.update(step.code)
         files, marks = {}, {}

@@ -45,6 +45,7 @@ class RunStarted(Event):
     accepted: tuple[Mapping[str, str], ...] = ()
     workers: int = 1
     estimate: float = 0.0  # seconds that were expected
+    finals: tuple[str, ...] = ()  # steps of `finally`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,8 @@ class RunRecord:
                 out[step] = "not_selected"
             else:
                 out[step] = "pending" if self.alive else "not_run"
+        for step in self.started.finals:
+            out[step] = self.steps[step].status if step in self.steps else "pending" if self.alive else "not_run"
         return out
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from .errors import ReferenceRunError, suggest
 from .gate import GOOD
 from .graph import Graph
-from .pipeline import Latest, Pipeline, RunRequest
+from .pipeline import Latest, Pipeline, RunRequest, check_value
 from .record import RunRecord, StepEnded
 from .select import Facts, Selection, SelectorError, select, statuses_of, uses_reference
 from .values import plain, text_of
@@ -61,10 +61,14 @@ def choose(
     request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed, same: Same, now: float
 ) -> tuple[Selection, Reference | None]:
     """Return what is selected and the reference run; raises SelectorError or ReferenceRunError."""
-    for name in request.latest.where if request.latest else ():
+    for name, value in request.latest.where.items() if request.latest else ():
         if name not in pipeline.params:
             raise ReferenceRunError(
                 f"`where` names no parameter: {name}", help=suggest(name, pipeline.params, "params")
+            )
+        if value != "same" and (wrong := check_value(pipeline.params[name], value)):
+            raise ReferenceRunError(
+                f"`where`: params.{name}: {wrong}", help="write `same`, or a value that it may have"
             )
     wanted = request.reference or ("latest" if _leaves_something(request) else "none")
     if wanted == "none":
@@ -152,12 +156,14 @@ def _latest(
     fixed = None if uses_reference(selectors) else _select(request, pipeline, graph, None, changed)
     rejected: list[tuple[str, str]] = []
     first_lacks: list[tuple[str, str]] = []
+    misfits = 0
     for record in past.finished(pipeline.name):
         if record.started.trial:
             rejected.append((record.id, "it is a trial"))
             continue
         if wrong := misfit(record):
             rejected.append((record.id, wrong))
+            misfits += 1
             continue
         selection = fixed or _select(request, pipeline, graph, record, changed)
         lacks = list(unusable(selection, request, pipeline, record))
@@ -177,9 +183,11 @@ def _latest(
     )
     what = (
         f"no finished run of `{pipeline.name}` has usable outputs of {', '.join(lacking)}"
-        if lacking
+        if lacking and not misfits
         else f"no finished run of `{pipeline.name}` is what `reference` asks for"
     )
+    if misfits and not first_lacks:
+        raise ReferenceRunError(what + shown, help="ask for less, or name a run")
     raise ReferenceRunError(
         what + shown,
         help=_add(first_lacks)

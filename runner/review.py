@@ -9,7 +9,7 @@ from typing import Any
 
 from .decide import Decided, Kept, Reuse, Skip, word
 from .errors import SelectionError
-from .fingerprint import shown
+from .fingerprint import Cause, shown
 from .pipeline import Param
 from .reference import unusable
 from .select import selection_of
@@ -87,6 +87,7 @@ class _Reviewing:
     def review(self) -> Review:
         self._check_accept()
         self.notes += self._unreproducible()
+        self.notes += self._lonely_gates()
         effects = tuple(self._effects())
         open_steps = [n for n in self.selection.closure if not self._agrees(n)]
         self.open = open_steps
@@ -115,6 +116,20 @@ class _Reviewing:
         """Whether a step above the selection is, by proof or acceptance, what a full run would have."""
         gate = self.standing.gates.get(name)
         return self._sound(name) and (gate is None or gate.holds or name in self.settled)
+
+    def _lonely_gates(self) -> Iterator[str]:
+        """A gate that is known to open a branch of which nothing is selected."""
+        for name, decision in self.decided.decisions.items():
+            if name not in self.selection or not isinstance(decision, Kept) or decision.past.taken is None:
+                continue
+            behind = [n for n, s in self.pipeline.steps.items() if s.branch and s.branch.condition == name]
+            opened = [n for n in behind if (b := self.pipeline.steps[n].branch) and b.outcome is decision.past.taken]
+            closed = [n for n in behind if n in self.selection and n not in opened]
+            if opened and closed and not any(n in self.selection for n in opened):
+                yield (
+                    f"{name} is {word(decision.past.taken)}: {_listed(closed)} will not run, and {_listed(opened)}, "
+                    f"which would run instead, {_is(opened)} not selected"
+                )
 
     def _unreproducible(self) -> Iterator[str]:
         """One fingerprint that has had other bytes: what is reused is one of several results of the same work."""
@@ -172,20 +187,32 @@ class _Reviewing:
                     if any(not self._verdict(n).word.startswith("same") for n in reused)
                     else "the same with either value"
                 )
-                self.notes.append(f"{effect.param} is {effect.word}: {_listed(reused)} {_is(reused)} reused, {how}")
+                self.notes.append(f"{effect.param} is {effect.word}: {self._stays(reused)}, {how}")
                 continue
             run = [n for n in effect.read_by if n in self.selection]
             change = f"{effect.then} -> {effect.now}"
+            stays = self._stays(reused)
             if effect.word == "shadowed":
-                text = f"{effect.param} ({change}) has no effect in this run: only {_listed(reused)} {'reads' if len(reused) == 1 else 'read'} it, and {_listed(reused)} {_is(reused)} reused."
+                reads = "reads" if len(reused) == 1 else "read"
+                text = f"{effect.param} ({change}) has no effect in this run: only {_listed(reused)} {reads} it, and {stays}."
             else:
-                text = f"{effect.param} ({change}) takes effect in {_listed(run)}, but not in {_listed(reused)}, which {_is(reused)} reused."
+                text = (
+                    f"{effect.param} ({change}) takes effect in {_listed(run)}, but not in {_listed(reused)}: {stays}."
+                )
             yield Finding(
                 "F210" if effect.word == "shadowed" else "F211",
                 effect.param,
                 text,
                 self._param_remedies(effect, unsound),
             )
+
+    def _stays(self, names: list[str]) -> str:
+        """Say what becomes of steps above the selection."""
+        reused = [n for n in names if n in self.selection.frontier]
+        rest = [n for n in names if n not in self.selection.frontier]
+        parts = [f"{_listed(reused)} {_is(reused)} reused"] if reused else []
+        parts += [f"{_listed(rest)} {'does' if len(rest) == 1 else 'do'} not run"] if rest else []
+        return ", and ".join(parts)
 
     def _param_remedies(self, effect: Effect, unsound: list[str]) -> tuple[Remedy, ...]:
         remedies = [*self._select(unsound), *self._take_back([effect.param])]
@@ -204,7 +231,7 @@ class _Reviewing:
             if self.case.sources.get(name) == "request":
                 yield Remedy("remove", f"remove {name} from `params`")
                 if name in then and self._is_default(declared, then[name]):
-                    yield Remedy("reset", f"reset: [{name}], in place of its line in `params`")
+                    yield Remedy("reset", f"reset: [{name}]  # and no {name} in `params`")
             elif name in self.case.request.reset:
                 yield Remedy("remove", f"remove {name} from `reset`")
             elif name in then and self.case.request.inherit == "defaults":
@@ -258,12 +285,21 @@ class _Reviewing:
         return Finding(code, name, text, self._step_remedies(name, verdict.cause), verdict.cause)
 
     def _step_remedies(self, name: str, cause: str) -> tuple[Remedy, ...]:
-        causes = self._verdict(name).causes
-        params = [c.name for c in causes if c.kind in ("param", "input") and c.name in self.pipeline.params]
-        out = [*self._select([name])]
-        if params and len(params) == len(causes):
+        causes = list(_leaves(self._verdict(name).causes))
+        params = list(
+            dict.fromkeys(c.name for c in causes if c.kind in ("param", "input") and c.name in self.pipeline.params)
+        )
+        out = [*self._select([name]), *self._other_reference(name)]
+        if params and all(c.name in params for c in causes):
             out += self._take_back(params)
         return (*out, _accept(name, cause))
+
+    def _other_reference(self, name: str) -> Iterator[Remedy]:
+        """Yield the run that made the step as it would be made today, if it can be the reference run."""
+        verdict = self._verdict(name)
+        record = self.case.today.past.run(verdict.evidence) if verdict.word == "differs-by-evidence" else None
+        if record and record.finished and not list(unusable(self.selection, self.case.request, self.pipeline, record)):
+            yield Remedy("reference", f"reference: {record.id}")
 
     def _behind(self, name: str) -> str:
         """Say what of the plan stands behind a gate."""
@@ -363,6 +399,15 @@ def gate_text(gate: Gate) -> str:
     if gate.now is None:
         return f"{name} was {word(gate.was)}{then}; what it would be today is not known"
     return f"{name} was {word(gate.was)}{then}; {at}{fixed}it would be {word(gate.now)}"
+
+
+def _leaves(causes: Iterable[Cause]) -> Iterator[Cause]:
+    """Yield the causes that no other cause is behind."""
+    for cause in causes:
+        if cause.causes:
+            yield from _leaves(cause.causes)
+        else:
+            yield cause
 
 
 def _causes(verdict: Verdict) -> str:

@@ -85,6 +85,8 @@ def select(
                 warnings.append(f"`{text}` is selected twice; it runs once")
             seen.add(text)
             chosen |= found
+            if len(written) > 1 and re.match(r"not\b", text.strip()):
+                warnings.append(f"`{text}` as an item of its own adds all other steps; `exclude` takes steps out")
     for index, text in enumerate(exclude):
         out = expand(text, pipeline, graph, facts, "exclude", index)
         if not out & chosen:
@@ -98,7 +100,7 @@ def select(
         chosen -= out
     if not chosen:
         raise SelectorError("E402", "nothing is selected", "a run needs at least one step")
-    _refuse_holes(chosen, graph)
+    _refuse_holes(chosen, graph, bool(exclude))
     pieces = graph.pieces(chosen)
     if len(pieces) > 1 and not islands and written is not None and not uses_reference(written):
         shown = "; ".join(_listed(piece) for piece in pieces[:4])
@@ -125,7 +127,7 @@ def selection_of(
     )
 
 
-def _refuse_holes(chosen: set[str], graph: Graph) -> None:
+def _refuse_holes(chosen: set[str], graph: Graph, excluding: bool) -> None:
     holes = graph.between(chosen)
     if not holes:
         return
@@ -135,7 +137,7 @@ def _refuse_holes(chosen: set[str], graph: Graph) -> None:
     raise SelectorError(
         "E403",
         f"the selection leaves a hole: {witness}",
-        f"add {_listed(graph.sorted(holes))}: select: {whole}\n        or run the parts one after another: {parts}",
+        f"add {_listed(graph.sorted(holes))}: select: {whole}{', and take it out of `exclude`' if excluding else ''}\n        or run the parts one after another: {parts}",
     )
 
 

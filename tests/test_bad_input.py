@@ -96,6 +96,10 @@ CASES = [
     ("B01-two", HEAD + "steps:\n  a: {kind: command, command: [x], needs: [b]}\n  b: {kind: command, command: [x], needs: [a]}\n", "error[E215]: steps wait for each other: a -> b -> a"),
     ("B02", HEAD + "steps:\n  train: {kind: command, command: [x]}\n  b: {kind: command, command: [x], needs: [trian]}\n", "= help: did you mean `train`?"),
     ("later-field", HEAD + "steps:\n  a: {kind: command, command: [x], foreach: {over: {i: [1]}}}\n", "error[E112]: `foreach` is not supported yet"),
+    ("finally-read", HEAD + "steps:\n  a: {kind: command, command: [x], needs: [f]}\nfinally:\n  f: {kind: command, command: [x]}\n", "error[E201]: no step `f`"),
+    ("finally-name", HEAD + "steps:\n  a: {kind: command, command: [x]}\nfinally:\n  a: {kind: command, command: [x]}\n", "error[E106]: `a` is a step already"),
+    ("finally-kind", HEAD + "steps:\n  a: {kind: command, command: [x]}\nfinally:\n  f: {kind: fail, message: x}\n", "bad.yaml:7:13: error[E107]"),
+    ("run-status", HEAD + "steps:\n  a: {kind: shell, env: {S: $(run.status)}, script: x}\n", "run.status may be used in `finally` only"),
     ("later-kind", HEAD + "steps:\n  a: {kind: approval, message: x}\n", "error[E112]: `kind: approval` is not supported yet"),
     ("later-section", HEAD + "secrets: {s: {env: S}}\n" + STEP, "error[E112]: `secrets` is not supported yet"),
     ("E108-duration", HEAD + "steps:\n  a: {kind: command, command: [x], timeout: '1:30'}\n", "bad.yaml:5:45: error[E108]"),
@@ -260,3 +264,9 @@ def test_without_a_mark_the_project_is_the_pipelines_folder(project):
     project.write(runs__run_yaml="apiVersion: runner/v1\nkind: Run\npipeline: ../p.yaml\n")
     assert project.runner("apply", "runs/run.yaml").code == 0
     assert (project.root / ".runner").is_dir()
+
+
+def test_a_selection_of_nothing_is_refused(project):
+    assert "run.yaml:4:1: error[E108]: select is empty; it needs at least 1" in refused(
+        project, "apiVersion: runner/v1\nkind: Run\npipeline: p.yaml\nselect: []\n", name="run.yaml"
+    )

@@ -638,7 +638,7 @@ def test_a_second_stop_kills(project):
 
 
 def test_of_a_group_one_run_is_under_way_at_a_time(project):
-    script(project, f"touch {project.root}/up; sleep 1; echo 1 > o.txt")
+    script(project, f"touch {project.root}/up; sleep 4; echo 1 > o.txt")
     project.request("concurrency: {group: nightly}\nforce: [a]")
     project.request("concurrency: {group: nightly, conflict: reject}", name="other")
     process = project.start("apply", "run.yaml")
@@ -654,3 +654,52 @@ def test_of_a_group_one_run_is_under_way_at_a_time(project):
     runs = [r["started"] for r in json.loads(project.runner("runs", "-o", "json").raw)]
     assert runs[0] - runs[1] >= 1
     assert project.runner("apply", "other.yaml").code == 0
+
+
+FINALLY = """
+    steps:
+      a: {kind: shell, script: echo 1 > o, outputs: {o: {type: file}}}
+      b: {kind: shell, script: exit 3, needs: [a]}
+      c: {kind: shell, script: "true", needs: [b]}
+    finally:
+      clean: {kind: shell, env: {S: $(run.status), B: $(steps.b.status), C: $(steps.c.status)}, script: 'echo "$S $B $C"'}
+      tell: {kind: command, command: [cat, '$(default(steps.a.outputs.o, "none"))'], needs: [clean]}
+"""
+
+
+def test_finally_runs_whatever_the_end_and_knows_it(project):
+    project.pipeline(FINALLY)
+    answer = project.runner("apply", "p.yaml")
+    assert (answer.code, "  finally clean, tell\n" in answer.out) == (1, True)
+    run = project.record()["run"]
+    assert project.statuses() == {"a": "succeeded", "b": "failed", "c": "upstream_failed", "clean": "succeeded", "tell": "succeeded"}  # fmt: skip
+    assert [project.runner("logs", run, step).out for step in ("clean", "tell")] == [
+        "failed failed upstream_failed\n",
+        "1\n",
+    ]
+    project.pipeline(FINALLY.replace("exit 3", "exit 0"))
+    assert project.runner("retry", run).code == 0
+    assert project.runner("logs", project.record()["run"], "clean").out == "succeeded succeeded succeeded\n"
+
+
+def test_a_failure_in_finally_changes_the_run_only_where_it_says_so(project):
+    project.pipeline("steps: {a: {kind: shell, script: 'true'}}\nfinally: {f: {kind: shell, script: exit 3}}")
+    assert project.runner("apply", "p.yaml").code == 0
+    project.pipeline(
+        "steps: {a: {kind: shell, script: 'true'}}\nfinally: {f: {kind: shell, script: exit 3, on_failure: fail}}"
+    )
+    assert project.runner("apply", "p.yaml").code == 1
+
+
+def test_finally_runs_after_a_stop(project):
+    project.pipeline(f"""
+        steps: {{a: {{kind: shell, script: 'touch {project.root}/up; sleep 60'}}}}
+        finally: {{f: {{kind: shell, env: {{S: $(run.status)}}, script: 'echo "$S"'}}}}
+    """)
+    process = project.start("apply", "p.yaml")
+    while not (project.root / "up").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert project.runner("logs", project.record()["run"], "f").out == "stopped\n"

@@ -128,7 +128,7 @@ def test_a_shadowed_parameter_can_be_taken_back_by_what_is_printed():
     it.apply()
     plan = it.plan("select: [b]\nparams: {x: 2}")
     assert pasted(plan, "remove")[0] == "remove x from `params`"
-    assert pasted(plan, "reset")[0] == "reset: [x], in place of its line in `params`"
+    assert pasted(plan, "reset")[0] == "reset: [x]  # and no x in `params`"
     assert codes(it.plan("select: [b]\nreset: [x]")) == []
 
 
@@ -280,3 +280,20 @@ def test_a_result_made_without_a_skipped_input_is_the_same_while_it_is_skipped()
     it.apply()
     assert (verdicts(it.plan("select: [c]")), codes(it.plan("select: [c]"))) == ({"b": "same"}, [])
     assert codes(it.plan("select: [c]\nparams: {on: true}")) == ["F220 a", "F201 b", "F210 on"]
+
+
+def test_a_gate_that_opens_a_branch_of_which_nothing_is_selected_is_noted():
+    it = lab(GATED.replace(", needs: [score]", ""))
+    it.apply()
+    plan = it.plan("select: [check, good]\nparams: {limit: 3}")
+    assert plan.notes == ("check is false: good will not run, and bad, which would run instead, is not selected",)
+
+
+def test_a_run_that_made_what_would_be_made_today_is_offered_as_the_reference():
+    it = lab()
+    it.apply()
+    it.files.files["a.py"] = "2"
+    it.apply("select: [a]")
+    plan = it.plan("select: [b]\nreference: r1")
+    assert pasted(plan, "reference") == ["reference: r2"]
+    assert codes(it.plan("select: [b]\nreference: r2")) == []

@@ -89,6 +89,11 @@ def _show(plan: Plan, estimate: Estimate, form: str) -> None:
     from ..reporters import text
 
     click.echo(text.plan_text(plan, estimate), err=form == "json")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from ..reporters import annotations
+
+        for line in annotations.finding_lines(plan):
+            click.echo(line, err=True)
 
 
 def perform(

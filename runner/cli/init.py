@@ -31,6 +31,8 @@ def command(ci: str) -> int:
     from ..errors import EnvironmentFailure, UsageError
 
     root = _root()
+    if root is None:
+        raise UsageError("the current folder is in no git repository", help="run `git init` first")
     wanted = {
         root / place: (Path(__file__).parent.parent / "templates" / name).read_text()
         for name, place in TEMPLATES[ci].items()
@@ -42,6 +44,9 @@ def command(ci: str) -> int:
             help="nothing was written; move it away to have the template",
         )
     for place, text in wanted.items():
+        if place.exists():
+            click.echo(f"{os.path.relpath(place)} is there already, unchanged")
+            continue
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(text)
@@ -51,7 +56,7 @@ def command(ci: str) -> int:
     return 0
 
 
-def _root() -> Path:
-    """Return the folder of the repository, or the current one."""
+def _root() -> Path | None:
+    """Return the folder of the repository that the current one is in."""
     here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)

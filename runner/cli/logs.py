@@ -38,7 +38,7 @@ def command(run: str, step: str | None, follow: bool, attempt: int | None, form:
     id = opened.resolve(run)
     record = opened.run(id)
     assert record is not None  # `resolve` found it
-    names = list(record.started.decisions)
+    names = [*record.started.decisions, *record.started.finals]
     if step is not None and step not in names:
         raise UsageError(f"run {id} has no step `{step}`", help=suggest(step, names, "steps"))
     wanted = [step] if step else names

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import RunnerError
+from ..errors import Invalid, RunnerError, UsageError
 from .options import epilog, notices, output_option, overrides, store_option, workers_of, workers_option
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def command(
         return _check(file, store, form)
     if os.path.isdir(file):
         return _folder(file, base, out, workers_of(workers), detailed_exitcode, form, store)
+    if planning.is_plan(file):
+        raise UsageError(f"{file} is a plan, not a request", help="`runner plan --check` it, or `runner apply` it")
     asked = app.read(file, overrides(params), store)
     opened = app.open_store(asked.project, asked.project.settings(), store, create=False)
     if accept:
@@ -126,6 +128,14 @@ def _annotate(made: Planned) -> None:
             click.echo(line, err=True)
 
 
+def _annotate_mistakes(error: RunnerError) -> None:
+    from ..reporters import annotations
+
+    if isinstance(error, Invalid) and os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in annotations.diagnostic_lines(error.diagnostics):
+            click.echo(line, err=True)
+
+
 def _code(made: Planned, opened: LocalStore, detailed: bool) -> int:
     from .. import engine
 
@@ -150,14 +160,14 @@ def _write(path: str, text: str) -> None:
 def _check(file: str, store: str | None, form: str) -> int:
     from .. import planning
 
-    digest = planning.check(file, store)
+    made = planning.check(file, store)
     if form == "json":
         import json
 
-        click.echo(json.dumps({"holds": True, "digest": digest}))
+        click.echo(json.dumps({"holds": True, "applyable": not made.findings, "digest": made.digest}))
     else:
-        click.echo(f"the plan holds: {digest}")
-    return 0
+        click.echo(f"the plan holds{', and needs a decision' if made.findings else ''}: {made.digest}")
+    return 3 if made.findings else 0
 
 
 def _folder(
@@ -182,6 +192,9 @@ def _folder(
             made = planning.planned(asked, opened, workers, False)
             codes.append(_code(made, opened, detailed))
         except RunnerError as error:
+            if changed is not None and not planning.concerns(path, error, changed):
+                continue
+            _annotate_mistakes(error)
             results.append((path, error))
             codes.append(error.exit_status)
             continue

@@ -33,7 +33,7 @@ def command(run: str, show: bool, workers: int | None, form: str, store: str | N
         return 0
     if show:
         click.echo(
-            f"apiVersion: runner/v1\nkind: Run\npipeline: {app.relative_pipeline(asked)}\nreference: {id}\nselect: [{', '.join(chosen)}]\n"
+            f"# To be kept in this folder: `pipeline` is relative to the file.\napiVersion: runner/v1\nkind: Run\npipeline: {app.relative_pipeline(asked)}\nreference: {id}\nselect: [{', '.join(chosen)}]\n"
             "islands: allow\nmode: full"
         )
         return 0

@@ -14,7 +14,7 @@ from ..estimate import Estimate
 from ..plan import Plan
 from ..reference import Candidate
 from ..review import Finding
-from .text import added_time, change_lines, effect_text, gate_state, headline, why
+from .text import accepted_lines, added_time, change_lines, effect_text, gate_state, headline, inherited_lines, why
 
 MARKER = "<!-- runner plan -->"  # finds the comment again
 LIMIT = 60_000  # characters; what hosts of reviews take is a little more
@@ -134,13 +134,14 @@ def _table(plan: Plan) -> list[str]:
 
 
 def _params(plan: Plan) -> list[str]:
+    inherited = [f"- {span(' '.join(line.split()))}" for line in inherited_lines(plan)]
     if not plan.effects:
-        return []
+        return [*inherited, ""] if inherited else []
     rows = [
         f"| {e.word.upper() if e.word in ('split', 'shadowed') else e.word} | {span(e.param, True)} | {span(f'{e.then} -> {e.now}', True)} | {_cell(effect_text(plan, e))} |"
         for e in plan.effects
     ]
-    return ["| effect | param | change | |", "|---|---|---|---|", *rows, ""]
+    return ["| effect | param | change | |", "|---|---|---|---|", *rows, "", *inherited, ""]
 
 
 def _gates(plan: Plan) -> list[str]:
@@ -185,7 +186,8 @@ def _changes(plan: Plan) -> list[str]:
 
 
 def _notes(plan: Plan) -> list[str]:
-    return [*(f"- note: {_text(note)}" for note in plan.notes), ""] if plan.notes else []
+    lines = [f"- {_text(line)}" for line in accepted_lines(plan)] + [f"- note: {_text(note)}" for note in plan.notes]
+    return [*lines, ""] if lines else []
 
 
 def _rejected(plan: Plan) -> list[str]:

@@ -31,7 +31,10 @@ def plan_text(plan: Plan, estimate: Estimate | None = None, candidates: Sequence
             out.append("           nothing is reused from it")
     out.append("")
     out += _decision_lines(plan, estimate)
-    for lines in (param_lines(plan), gate_lines(plan), change_lines(plan), [f"note: {note}" for note in plan.notes]):
+    if plan.pipeline.finals:
+        out.append(f"  finally {', '.join(plan.pipeline.finals)}")
+    notes = [f"note: {note}" for note in plan.notes]
+    for lines in (param_lines(plan), gate_lines(plan), accepted_lines(plan), change_lines(plan), notes):
         out += ["", *lines] if lines else []
     for finding in plan.findings:
         out += ["", *finding_lines(finding, estimate)]
@@ -152,6 +155,11 @@ def verdict_text(verdict: Verdict) -> str:
     return f"{text}{', accepted' if verdict.accepted else ''}{causes}"
 
 
+def accepted_lines(plan: Plan) -> list[str]:
+    """Return what the request accepts, and why."""
+    return [f"accepted {a.step} {a.cause}: {printable(a.reason)}" for a in plan.request.accept]
+
+
 def param_lines(plan: Plan) -> list[str]:
     """Each parameter that differs from the reference run, with its effect; and each value that is not the default."""
     effects = {e.param: e for e in plan.effects}
@@ -177,10 +185,17 @@ def param_lines(plan: Plan) -> list[str]:
     return _aligned("params", rows)
 
 
+def inherited_lines(plan: Plan) -> list[str]:
+    """Return each value that the reference run hands on and that is not the pipeline's default."""
+    return [
+        line.removeprefix("params") for line in param_lines(plan) if "from the reference run; the default is" in line
+    ]
+
+
 def effect_text(plan: Plan, effect: Effect) -> str:
     """Return who reads a parameter and what becomes of them."""
     chosen, above = set(plan.selection.steps), set(plan.selection.closure)
-    run = [n for n in effect.read_by if n in chosen]
+    run = [n + (" (skipped)" if plan.decisions[n].name == "skip" else "") for n in effect.read_by if n in chosen]
     reused = [n for n in effect.read_by if n in above]
     match effect.word:
         case "effective":
@@ -382,13 +397,17 @@ def show_text(record: RunRecord) -> str:
     out.append("")
     rows = []
     statuses = record.statuses
-    for name in started.decisions:
+    for name in (*started.decisions, *started.finals):
         if name in record.steps:
             end = record.steps[name]
             rows.append([f"  {statuses[name]}", name, _origin(end)])
         else:
             rows.append(
-                [f"  {statuses[name]}", name, started.decisions[name] if statuses[name] == "not_selected" else ""]
+                [
+                    f"  {statuses[name]}",
+                    name,
+                    started.decisions.get(name, "") if statuses[name] == "not_selected" else "",
+                ]
             )
     out += table(rows)
     params = [[f"  {name}", f"= {value}", started.sources.get(name, "")] for name, value in started.params.items()]

@@ -97,8 +97,8 @@ def test_retry_prints_a_request_that_can_be_kept(project):
     run = project.record()["run"]
     printed = project.runner("retry", run, "--print")
     assert (
-        printed.out
-        == "apiVersion: runner/v1\nkind: Run\npipeline: p.yaml\nreference: R1\nselect: [b, c]\nislands: allow\nmode: full\n"
+        printed.out == "# To be kept in this folder: `pipeline` is relative to the file.\n"
+        "apiVersion: runner/v1\nkind: Run\npipeline: p.yaml\nreference: R1\nselect: [b, c]\nislands: allow\nmode: full\n"
     )
     (project.root / "mend.yaml").write_text(printed.raw)
     assert project.runner("plan", "mend.yaml").out.startswith("READY  p: 1 reuse, 2 run\n")

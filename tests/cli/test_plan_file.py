@@ -94,7 +94,10 @@ def test_a_plan_is_refused_when_another_run_has_become_the_reference(ran):
     planned(ran)
     assert ran.runner("apply", "p.yaml", "-p", "x=2").code == 0
     answer = ran.runner("apply", "plan.json")
-    assert (answer.code, "  the reference run: R1 -> R2\n" in answer.err) == (4, True), answer
+    assert (
+        answer.code,
+        "  the reference run: R1 -> R2 (`reference: R1` in the request would have kept it)\n" in answer.err,
+    ) == (4, True), answer
 
 
 def test_a_run_that_is_not_chosen_moves_nothing(ran):
