@@ -16,7 +16,7 @@ from typing import Any
 
 from . import compiled, engine
 from . import document as documents
-from .decide import Cached, Reuse, Skip
+from .decide import Reuse
 from .document import Document, Keys
 from .errors import (
     Diagnostic,
@@ -38,7 +38,7 @@ from .reference import choose
 from .select import SelectorError
 from .store import Store
 from .store.local import LocalStore
-from .values import plain
+from .values import alike
 from .verdict import Case, Today, changed_steps
 
 Reporter = Callable[[Event], None]
@@ -233,7 +233,7 @@ def _plan(asked: Asked, store: LocalStore) -> Plan:
     def same(record: RunRecord, name: str) -> bool:
         value, _ = values(record)
         had = record.started.params.get(name)
-        if plain(value[name]) != plain(had):
+        if not alike(value[name], had):
             return False
         if pipeline.params[name].type.name not in ("file", "dir"):
             return True
@@ -343,8 +343,6 @@ def machine_memory(made: Plan) -> int:
 def earlier(made: Plan, store: Store) -> str | None:
     """Return the run that has all that the plan would do, if the request is unchanged."""
     for run in store.same_request(made.request_digest):
-        if all(isinstance(d, Cached | Skip) for d in made.decisions.values()):
-            return run  # nothing would run: the journal of that run need not be read
         record = store.run(run)
         if record is not None and unchanged(made, record):
             return run

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 from .errors import EnvironmentFailure, UsageError
 
-_RUN = re.compile(rb"^[ \t]*[\"']?kind[\"']?[ \t]*:[ \t]*[\"']?Run\b", re.M)
+_RUN = re.compile(rb"kind[\"']?\s*:\s*(?:&\w+\s+)?[\"']?Run\b")  # or what looks like it; who reads it knows
 _LEFT_OUT = {".git", ".runner", ".venv", "node_modules", "__pycache__"}
 # Nothing that a repository's own settings could make git execute.
 _GIT = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "diff.external="]
 
 
 def requests_below(folder: str) -> Iterator[str]:
-    """Yield the files below `folder` that say `kind: Run`, sorted."""
+    """Yield the files below `folder` that seem to say `kind: Run`, sorted."""
     found = []
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT)

@@ -8,7 +8,7 @@ from typing import Any
 
 from .fingerprint import Cause, differences, shown
 from .record import RunRecord, StepEnded
-from .values import digest_of, plain
+from .values import alike, digest_of, plain
 
 Load = Callable[[str], RunRecord | None]
 
@@ -73,7 +73,7 @@ def compare(then: RunRecord, now: RunRecord, load: Load) -> Difference:
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
     for name in dict.fromkeys([*then, *now]):
         a, b = then.get(name), now.get(name)
-        if plain(a) != plain(b) or (name in then) != (name in now):
+        if not alike(a, b) or (name in then) != (name in now):
             yield Change(name, shown(plain(a), name in then), shown(plain(b), name in now))
 
 

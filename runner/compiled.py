@@ -2,13 +2,14 @@
 
 A kept pipeline is used only if the text of its file, the runner and every question that compiling asked of the file
 system have the same answers, and its own digest is right. It is read by an unpickler that knows the compiler's value
-types and nothing else, so that a file put there by a stranger can execute nothing.
+types and nothing else, and sealed with a key of this store, so that a file that came with a repository executes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import hmac
 import io
 import os
 import pickle
@@ -35,6 +36,15 @@ class _Unpickler(pickle.Unpickler):
         return _TYPES[module, name]
 
 
+def _seal(folder: str, content: bytes) -> bytes:
+    """Return a digest keyed by what nobody can foresee who has only put files into a repository: this store's birth."""
+    found = os.stat(f"{os.path.dirname(folder)}/format")
+    key = f"{found.st_ino} {found.st_ctime_ns}"
+    with contextlib.suppress(OSError), open("/etc/machine-id") as file:
+        key += file.read()
+    return hmac.digest(key.encode(), content, "sha256")
+
+
 def _place(folder: str, text: bytes, location: str, shown: str) -> str:
     mark = f"{__version__} {sys.version} {location}\0{shown}\0".encode() + text
     return f"{folder}/{hashlib.sha256(mark).hexdigest()}"
@@ -47,7 +57,7 @@ def kept(folder: str, path: str, location: str, project: Project) -> Pipeline | 
             place = _place(folder, file.read(1 << 24), location, path)
         with open(place, "rb") as file:
             digest, content = file.read(32), file.read()
-        if hashlib.sha256(content).digest() != digest:
+        if not hmac.compare_digest(_seal(folder, content), digest):
             return None
         answers, found = _Unpickler(io.BytesIO(content)).load()
         return found if isinstance(found, Pipeline) and project.answers_still(answers) else None
@@ -68,5 +78,5 @@ def keep(folder: str, path: str, location: str, project: Project, made: Pipeline
             os.unlink(old.path)
         partial = f"{place}.{os.getpid()}"
         with open(partial, "wb") as file:
-            file.write(hashlib.sha256(content).digest() + content)
+            file.write(_seal(folder, content) + content)
         os.replace(partial, place)

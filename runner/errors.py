@@ -28,7 +28,8 @@ class Diagnostic:
         return "warning" if self.code.startswith("W") else "error"
 
     def __str__(self) -> str:
-        place = f"{self.path}:{self.line}:{self.column}" if self.line else self.path
+        path = printable(self.path)
+        place = f"{path}:{self.line}:{self.column}" if self.line else path
         out = [f"{place}: {self.severity}[{self.code}]: {self.text}"]
         if self.source and self.line:
             # A very long line is shown as the part around the mistake.

@@ -14,7 +14,7 @@ from . import expression
 from .errors import printable
 from .expression import EvaluationError, Ref, Template
 from .pipeline import Output, Pipeline, ProjectPath, Step, overlapping, relative
-from .values import Artifact, Marked, digest_of, plain, short, text_of
+from .values import Artifact, Marked, alike, digest_of, plain, short, text_of
 
 FORMAT = 1
 
@@ -51,6 +51,7 @@ class World:
     code: Mapping[str, tuple[str, bool]]  # location -> digest, executable
     runtime: str  # digest of the interpreter, platform and machine
     read: Callable[[Artifact], Any]  # JSON content of an artifact; raises EvaluationError
+    executables: frozenset[str] = frozenset()  # of `files`, those with the executable bit
     marks: Mapping[str, Any] = field(default_factory=dict)  # location -> what changes when its bytes do
 
 
@@ -98,12 +99,12 @@ def staged_path(step: str, output: Output) -> str:
     return f".inputs/{step}/{output.name}/{_last(output.path)}"
 
 
-def param_artifact(location: str, kind: str, digest: str, base: str, name: str) -> Artifact:
+def param_artifact(location: str, kind: str, world: World, base: str, name: str) -> Artifact:
     """Return a project file or one from outside as a value; `name` is the param or input that brings it."""
-    last = _last(location)
+    last, digest, executable = _last(location), world.files[location], location in world.executables
     if location.startswith("/"):
-        return Artifact(f".inputs/{name}/{last}", kind, last, digest, f"host:{location}")
-    return Artifact(relative(location, base), kind, last, digest, f"project:{location}")
+        return Artifact(f".inputs/{name}/{last}", kind, last, digest, f"host:{location}", executable)
+    return Artifact(relative(location, base), kind, last, digest, f"project:{location}", executable)
 
 
 def _last(path: str) -> str:
@@ -196,9 +197,7 @@ class _Evaluation:
             case Template():
                 return self.template(tree)
             case ProjectPath():
-                return self.staged(
-                    param_artifact(tree.location, tree.kind, self.world.files[tree.location], self.pipeline.base, name)
-                )
+                return self.staged(param_artifact(tree.location, tree.kind, self.world, self.pipeline.base, name))
             case list():
                 return [self.tree(item) for item in tree]
             case dict():
@@ -238,7 +237,7 @@ class _Evaluation:
                 param = self.pipeline.params[name]
                 if param.type.name in ("file", "dir"):
                     value = self._file(
-                        name, param_artifact(value, param.type.name, self.world.files[value], self.pipeline.base, name)
+                        name, param_artifact(value, param.type.name, self.world, self.pipeline.base, name)
                     )
                 self.params[name] = value
                 return value
@@ -249,7 +248,8 @@ class _Evaluation:
             case ("run", name):
                 return Marked(self.run.get(name, ""), {"run": name})
             case ("steps", name, "status"):
-                return self.before[name].status if name in self.before else "not_run"
+                status = self.before[name].status if name in self.before else "not_run"
+                return "succeeded" if status in ("reused", "cached") else status  # where it came from is no matter
             case ("steps", name, "taken"):
                 found = self.before.get(name)
                 if found is None or found.taken is None:
@@ -327,7 +327,7 @@ def differences(
     causes: list[Cause] = []
     for name in sorted({*params_then, *params_now}):
         old, new = params_then.get(name), params_now.get(name)
-        if old != new:
+        if not alike(old, new):
             same_name = isinstance(old, dict) and isinstance(new, dict) and old.get("name") == new.get("name")
             causes.append(
                 Cause(
@@ -384,7 +384,8 @@ def shown(value: Any, present: bool) -> str:
     """Return a plain value as a short text of one line; two that differ only in what is cut off differ in their digest."""
     if not present:
         return "none"
-    if isinstance(value, dict) and set(value) == {"digest", "name"}:
-        return f"{printable(value['name'])} ({short(value['digest'])})"
+    if isinstance(value, dict) and set(value) >= {"digest", "name"} and len(value) < 4:
+        mode = ", executable" if value.get("executable") else ""
+        return f"{printable(value['name'])} ({short(value['digest'])}{mode})"
     text = printable(text_of(value) if not isinstance(value, list | dict) else str(value))
     return text if len(text) <= 60 else f"{text[:45]}... ({short(digest_of(value))})"

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from . import expression
 from .document import Document, Keys, kind_of
-from .errors import Diagnostic, Invalid, nearest, suggest
+from .errors import Diagnostic, Invalid, nearest, printable, suggest
 from .expression import BOOLEAN, INTEGER, STRING, ExpressionError, Ref, Template, Type
 from .language import RESERVED
 from .values import DURATION_HELP, Duration, digest_of, to_bytes, to_seconds
@@ -1313,7 +1313,7 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
             mistakes.append(
                 document.diagnostic(
                     "E109",
-                    f"there is no file {value['pipeline']}",
+                    f"there is no file {printable(value['pipeline'])}",
                     ("pipeline",),
                     help="the path is relative to this file",
                 )

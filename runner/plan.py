@@ -14,14 +14,15 @@ from . import __version__
 from .decide import Decision, Kept, Reuse, Run, Skip, decide
 from .errors import NeedsDecision
 from .expression import EvaluationError
-from .fingerprint import Before, Produced, World, evaluate
+from .fingerprint import Before, Produced, World, evaluate, settle
+from .gate import Closed, Wait, gate
 from .graph import Graph
-from .pipeline import Pipeline, RunRequest
+from .pipeline import Pipeline, RunRequest, Step
 from .record import RunRecord
 from .reference import Reference
 from .review import Effect, Finding, GateReport, review
 from .select import Selection
-from .values import digest_of, plain
+from .values import alike, digest_of, plain
 from .verdict import NO_RUN, Case, standing
 
 FORMAT = 1  # of the plan as JSON; a reader refuses a newer one
@@ -136,8 +137,8 @@ def to_json(plan: Plan) -> dict[str, Any]:
         "notes": list(plan.notes),
         "code_changes": [{"path": c.path, "then": c.then, "now": c.now, "lines": list(c.lines)} for c in plan.code_changes],
         "preconditions": {
-            "files": dict(sorted(plan.world.files.items())),
-            "code": {k: v[0] for k, v in sorted(plan.world.code.items())},
+            "files": {k: v + " x" * (k in plan.world.executables) for k, v in sorted(plan.world.files.items())},
+            "code": {k: v[0] + " x" * v[1] for k, v in sorted(plan.world.code.items())},
             "outputs": {
                 f"{name}/{output}": kept["digest"]
                 for name, decision in plan.decisions.items() if isinstance(decision, Kept)
@@ -242,6 +243,22 @@ def _without(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
 # --- the unchanged request --------------------------------------------------------------------------------------
 
 
+def _skips(step: Step, plan: Plan, before: Mapping[str, Before]) -> bool | None:
+    """Whether a step would be skipped after these ends; None where that is not known."""
+    ends = {n: b.status for n, b in before.items()}
+    match gate(step, ends, {n: b.taken for n, b in before.items()}):
+        case Closed(status=status):
+            return True if status == "skipped" else None
+        case Wait():
+            return None
+    if isinstance(step.when, bool):
+        return not step.when
+    try:
+        return not settle(step.when, step, plan.pipeline, plan.params, before, plan.world, NO_RUN)
+    except EvaluationError:
+        return None
+
+
 def unchanged(plan: Plan, prior: RunRecord) -> bool:
     """Whether all that `plan` would run has succeeded in `prior` in the same way, so that nothing need start."""
     if prior.started.request_digest != plan.request_digest or prior.ended is None or prior.ended.exit_code != 0:
@@ -252,18 +269,23 @@ def unchanged(plan: Plan, prior: RunRecord) -> bool:
         match decision:
             case Kept(past=past):
                 before[name] = past.before()
-                if isinstance(decision, Reuse) and (
-                    ended is None or ended.outputs != past.outputs or ended.taken != past.taken
-                ):
+                if ended is None or ended.fingerprint != past.fingerprint or ended.taken is not past.taken:
+                    return False
+                if not alike(ended.outputs, past.outputs):
                     return False
             case Skip():
                 before[name] = Before("skipped")
+                if ended is None or ended.status != "skipped":
+                    return False
             case Run():
                 if ended is None:
                     return False
                 before[name] = ended.before()
-                if ended.status == "skipped":
-                    continue  # behind a condition that is compared below
+                skips = _skips(step, plan, before)
+                if skips is None or skips is not (ended.status == "skipped"):
+                    return False
+                if skips:
+                    continue
                 if (
                     (step.has_process and not decision.only_mode)
                     or step.kind == "fail"

@@ -41,7 +41,11 @@ def read(text: str, path: str) -> dict[str, Any]:
             f"{path} is a plan of format {version}; this runner knows {FORMAT}", help="use the runner that wrote it"
         )
     checksum = value.pop("checksum", None)
-    if checksum != digest_of(value) or value["digest"] != digest_of(bound(value)):
+    try:
+        sound = checksum == digest_of(value) and value["digest"] == digest_of(bound(value))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise _invalid(path, "it has not the form of a plan") from None
+    if not sound:
         raise _invalid(path, "it was changed after it was written")
     return value
 
@@ -101,7 +105,7 @@ def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _short(digest: str | None) -> str:
-    return short(digest) if digest else "none"
+    return short(digest) + " executable" * digest.endswith(" x") if digest else "none"
 
 
 def stanza(accepted: Sequence[Accepted]) -> str:

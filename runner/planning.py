@@ -18,9 +18,10 @@ from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, RunnerError,
 from .estimate import Estimate, estimate
 from .estimate import to_json as estimate_json
 from .language import check_document
-from .pipeline import Accepted, compile_request
+from .pipeline import Accepted, ProjectPath, compile_request
 from .plan import Plan, to_json
 from .planfile import stanza
+from .planschema import plan_schema
 from .project import Project, Settings
 from .reference import Candidate
 from .store.local import LocalStore
@@ -65,13 +66,27 @@ def candidates(asked: Asked, store: LocalStore, workers: int | None) -> list[Can
 
 
 def names_any(asked: Asked, path: str, changed: set[str]) -> bool:
-    """Whether a request, its pipeline or the code named there is among the changed files."""
-    places = {
-        asked.pipeline.path,
-        *(place for step in (*asked.pipeline.steps.values(), *asked.pipeline.finals.values()) for place in step.code),
-    }
-    files = {os.path.realpath(path), *(os.path.realpath(asked.project.path(place)) for place in places)}
-    return bool(files & changed)
+    """Whether a request, its pipeline or a file named there is among the changed ones.
+
+    A file that is gone may have been code by a pattern: below the pipeline's folder it counts.
+    """
+    pipeline, project = asked.pipeline, asked.project
+    places = {pipeline.path}
+    for step in (*pipeline.steps.values(), *pipeline.finals.values()):
+        places |= {*step.code, *(tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath))}
+    for name, param in pipeline.params.items():
+        value, base = asked.request.params.get(name, param.default), pipeline.base
+        if param.type.name in ("file", "dir") and isinstance(value, str):
+            base = asked.request.base if name in asked.request.params else base
+            places.add(value if value.startswith("/") else os.path.normpath(os.path.join(base, value)))
+    files = {os.path.realpath(path), *(os.path.realpath(project.path(place)) for place in places)}
+    folder = os.path.realpath(project.path(pipeline.base)) + "/"
+    return any(
+        place in files
+        or any(place.startswith(f"{file}/") for file in files)
+        or (place.startswith(folder) and not os.path.lexists(place))
+        for place in changed
+    )
 
 
 def concerns(path: str, error: RunnerError, changed: set[str]) -> bool:
@@ -104,11 +119,16 @@ def load_plan(path: str) -> dict[str, Any]:
     """Return what a plan file holds; raises Invalid for one that is not what was written."""
     try:
         with open(path, encoding="utf-8") as file:
-            return planfile.read(file.read(), path)
+            value = planfile.read(file.read(), path)
     except OSError as error:
         raise Invalid([Diagnostic(path, 0, 0, "E109", f"it cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise Invalid([Diagnostic(path, 0, 0, "E407", "it is not a plan: it is not UTF-8", planfile.ANEW)]) from None
+    import jsonschema_rs
+
+    if not jsonschema_rs.validator_for(plan_schema()).is_valid(value):
+        raise Invalid([Diagnostic(path, 0, 0, "E407", "it has not the form of a plan", planfile.ANEW)])
+    return value
 
 
 def check(path: str, store: str | None) -> Plan:
@@ -192,16 +212,20 @@ def _amend(asked: Asked, path: str, accepted: Sequence[Accepted]) -> None:
         text = file.read()
     from . import amend  # brings a second YAML loader with it
 
+    refusal = UsageError(
+        f"{path} has a form that cannot be edited in place", help="paste the stanza: run this without -w"
+    )
     new = amend.amend(text, accepted)
-    changed = documents.parse(new.encode(), path)
-    check_document(changed)
-    request = compile_request(changed, asked.project, asked.project.location(path))
+    try:
+        changed = documents.parse(new.encode(), path)
+        check_document(changed)
+        request = compile_request(changed, asked.project, asked.project.location(path))
+    except Invalid:
+        raise refusal from None
     names = {a.step for a in accepted}
     rest = tuple(a for a in asked.request.accept if a.step not in names)
     if replace(request, accept=()) != replace(asked.request, accept=()) or {*request.accept} != {*rest, *accepted}:
-        raise UsageError(
-            f"{path} has a form that cannot be edited in place", help="paste the stanza: run this without -w"
-        )
+        raise refusal
     partial = f"{real}.{os.getpid()}.partial"
     try:
         with open(partial, "w", encoding="utf-8", newline="") as file:

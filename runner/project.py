@@ -188,12 +188,14 @@ class Project:
         for step in (*pipeline.steps.values(), *pipeline.finals.values()):
             wanted |= {tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath)}
             code.update(step.code)
-        files, marks = {}, {}
+        files, marks, executables = {}, {}, set()
         for location in sorted(wanted):
             path = self.path(location)
             try:
                 marks[location] = signature(path)
                 files[location] = tree_digest(path, digest) if os.path.isdir(path) else digest(path)
+                if os.path.isfile(path) and os.stat(path).st_mode & 0o100:
+                    executables.add(location)
             except OSError as error:
                 raise RunnerError(f"{location} cannot be read: {error.strerror}") from error
         return World(
@@ -201,6 +203,7 @@ class Project:
             {place: self._code(place, digest) for place in sorted(code)},
             runtime_digest(),
             self._reader(read),
+            frozenset(executables),
             marks,
         )
 
@@ -344,6 +347,11 @@ def tree_digest(path: str, digest: Callable[[str], str]) -> str:
         for name in [*folders, *files]:
             place = f"{folder}/{name}"
             if os.path.islink(place):
+                if not (os.path.realpath(place) + "/").startswith(os.path.realpath(path) + "/"):
+                    raise RunnerError(
+                        f"{place} is a symlink that leads out of {path}",
+                        help="what it leads to would count for nothing; copy it in",
+                    )
                 entries.append([prefix + name, "link", os.readlink(place), 0])
             elif name in folders:
                 entries.append([prefix + name, "dir", "", 0])

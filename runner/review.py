@@ -13,7 +13,7 @@ from .fingerprint import Cause, shown
 from .pipeline import Param
 from .reference import unusable
 from .select import selection_of
-from .values import plain
+from .values import alike, plain
 from .verdict import SAME, Case, Gate, Standing, Verdict, content, roots
 
 
@@ -152,7 +152,7 @@ class _Reviewing:
         chosen, above = set(self.selection.steps), set(self.selection.closure)
         for name, value in self.case.today.params.items():
             then = record.started.params.get(name)
-            if name in record.started.params and plain(value) == plain(then):
+            if name in record.started.params and alike(value, then):
                 continue
             readers = [
                 n for n in self.graph.order
@@ -184,7 +184,7 @@ class _Reviewing:
             if not unsound:
                 how = (
                     "accepted"
-                    if any(not self._verdict(n).word.startswith("same") for n in reused)
+                    if any(not self._verdict(n).word.startswith("same") or self._accepted_gate(n) for n in reused)
                     else "the same with either value"
                 )
                 self.notes.append(f"{effect.param} is {effect.word}: {self._stays(reused)}, {how}")
@@ -226,12 +226,17 @@ class _Reviewing:
         """Set parameters as the reference run had them."""
         assert self.case.reference is not None
         then = self.case.reference.record.started.params
+        given = [n for n in params if self.case.sources.get(n) == "request"]
+        inherits = self.case.request.inherit == "reference"
+        if given and inherits and all(self._differs(n) for n in given):
+            yield Remedy("remove", f"remove {', '.join(given)} from `params`")
+            if all(n in then and self._is_default(self.pipeline.params[n], then[n]) for n in given):
+                kept = [*self.case.request.reset, *given]
+                yield Remedy("reset", f"reset: [{', '.join(kept)}]  # and no {', '.join(given)} in `params`")
         for name in params:
-            declared = self.pipeline.params[name]
-            if self.case.sources.get(name) == "request":
-                yield Remedy("remove", f"remove {name} from `params`")
-                if name in then and self._is_default(declared, then[name]):
-                    yield Remedy("reset", f"reset: [{name}]  # and no {name} in `params`")
+            if name in given:
+                if not inherits and name in then and self._differs(name):
+                    yield Remedy("remove", f"set {name} in `params` to {shown(plain(then[name]), True)}")
             elif name in self.case.request.reset:
                 yield Remedy("remove", f"remove {name} from `reset`")
             elif name in then and self.case.request.inherit == "defaults":
@@ -239,6 +244,12 @@ class _Reviewing:
                     "remove",
                     f"remove `inherit: defaults`, or set {name} in `params` to {shown(plain(then[name]), True)}",
                 )
+
+    def _differs(self, name: str) -> bool:
+        """Whether a parameter's value, not only the file behind it, is another than in the reference run."""
+        assert self.case.reference is not None
+        then = self.case.reference.record.started.params
+        return name not in then or not alike(self.case.today.params[name], then[name])
 
     def _is_default(self, param: Param, value: Any) -> bool:
         if param.required:
@@ -305,7 +316,7 @@ class _Reviewing:
         """Say what of the plan stands behind a gate."""
         readers = [n for n in self.graph.after[name] if self._gated_by(n, name)] if name in self.graph.after else []
         chosen = [n for n in readers if n in self.selection]
-        if self.standing.gates[name].field == "when":
+        if self.standing.gates[name].field in ("when", "gate"):
             return f", and {name} is reused" if name in self.selection.frontier else ""
         if chosen:
             return f", and you select {_listed(chosen)} behind it"
@@ -390,6 +401,9 @@ class _Reviewing:
 
 def gate_text(gate: Gate) -> str:
     """Return what a gate decided and what it would decide today, in one sentence without its end."""
+    if gate.field == "gate":
+        ran = "ran" if gate.was else "was skipped"
+        return f"{gate.step} {ran} there; today it would {'run' if gate.now else 'be skipped'}: {gate.values[0][2]}"
     changed = [(n, then, now) for n, then, now in gate.values if then != now]
     still = [(n, now) for n, then, now in gate.values if then == now]
     then = f" at {', '.join(f'{n} {then}' for n, then, _ in changed)}" if changed else ""

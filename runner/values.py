@@ -34,10 +34,10 @@ class Artifact(Marked):
     digest: str
     source: str
 
-    def __new__(cls, text: str, kind: str, name: str, digest: str, source: str) -> Artifact:
+    def __new__(cls, text: str, kind: str, name: str, digest: str, source: str, executable: bool = False) -> Artifact:
         self = str.__new__(cls, text)
         self.kind, self.name, self.digest, self.source = kind, name, digest, source
-        self.mark = {"digest": digest, "name": name}
+        self.mark = {"digest": digest, "name": name, **({"executable": True} if executable else {})}
         return self
 
 
@@ -124,9 +124,19 @@ def short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:8]
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Whether two values are one as JSON: `true` is not 1, and 1.0 is 1."""
+    return canonical(plain(a)) == canonical(plain(b))
+
+
 def plain_json(value: Any) -> Any:
-    """Return `value` as JSON for a step to read: texts as they are, nothing marked."""
+    """Return `value` as JSON for a step to read: texts as they are, nothing marked, whole floats as integers.
+
+    What has one fingerprint is one value for the step too.
+    """
     match value:
+        case float():
+            return plain(value)
         case str():
             return str(value)
         case list() | tuple():

@@ -14,13 +14,13 @@ from typing import Any
 from .expression import EvaluationError, Template
 from .fingerprint import FORMAT as FINGERPRINT_FORMAT
 from .fingerprint import Before, Cause, Evaluated, World, differences, evaluate, holds, settle, shown
-from .gate import GOOD
+from .gate import GOOD, Closed, Start, gate
 from .graph import Graph
 from .pipeline import Pipeline, RunRequest, Step, relative
 from .record import RunRecord, StepEnded
 from .reference import Past, Reference
 from .select import Selection
-from .values import digest_of, plain
+from .values import alike, canonical, digest_of, plain
 
 NO_RUN: Mapping[str, str] = {}
 WORDS = ("same", "same-by-evidence", "differs-by-evidence", "stale", "unknown")  # from sound to unproven
@@ -115,6 +115,7 @@ class _Judge:
         self.steps = case.pipeline.steps
         self.now: dict[str, Before | None] = {}  # what each step would leave today; None where nothing proves it
         self.out = Standing()
+        self.tolerated = frozenset(n for n, s in self.steps.items() if s.on_failure == "continue")
         self.lost: set[str] = set()  # steps whose producing run is gone
         self.records: dict[str, RunRecord | None] = {record.id: record}
 
@@ -129,6 +130,10 @@ class _Judge:
                 self._not_consumed(name)
             else:
                 self._judge(step, self.taken[name])
+                self._opens(step, self.taken[name][0])
+                gate = self.out.gates.get(name)
+                if gate is not None and gate.field != "if" and not gate.holds:
+                    self.now[name] = None  # it would be skipped today, or run: nobody knows what it would leave
         return self.out
 
     def _lineage(self) -> dict[str, list[StepEnded]]:
@@ -224,7 +229,7 @@ class _Judge:
         for name in step.params:
             if name not in ended.params or today.pipeline.params[name].type.name in ("file", "dir"):
                 return False
-            if plain(today.params[name]) != ended.params[name]:
+            if not alike(today.params[name], ended.params[name]):
                 return False
         base = today.pipeline.base
         code = [[relative(place, base), *today.world.code[place][::-1]] for place in step.code]
@@ -342,6 +347,38 @@ class _Judge:
 
     # gates
 
+    def _opens(self, step: Step, ended: StepEnded) -> None:
+        """What let the step run, or skipped it, is asked again: its branch, its predecessors, a constant `when`."""
+        if step.name in self.out.gates or step.kind == "condition":
+            return
+        branch = step.branch.condition if step.branch else ""
+        if any(self.now.get(q) is None or not self._steady(q) for q in step.before):
+            return  # told of that one
+        before = {q: b for q in step.before if (b := self.now[q]) is not None}
+        found = gate(
+            step, {q: b.status for q, b in before.items()}, {q: b.taken for q, b in before.items()}, self.tolerated
+        )
+        now = isinstance(found, Start) and step.when is not False
+        was = ended.status != "skipped"
+        if now is was or (isinstance(found, Closed) and found.status != "skipped"):
+            return
+        why = (
+            found.reason
+            if isinstance(found, Closed)
+            else "`when` is false"
+            if step.when is False
+            else "nothing skips it"
+        )
+        cause = _mark([step.name, "opens", was, now, why])
+        values = ((branch or "gate", "", why),)
+        self.out.gates[step.name] = Gate(
+            step.name, "gate", was, now, values, cause, self.case.accepts(step.name, cause)
+        )
+
+    def _steady(self, name: str) -> bool:
+        verdict, found = self.out.verdicts.get(name), self.out.gates.get(name)
+        return (verdict is None or verdict.sound) and (found is None or found.holds)
+
     def _gate(self, step: Step, ended: StepEnded, now: bool | None, verdict: Verdict) -> None:
         templates = [t for t in step.own["if"] if isinstance(t, Template)]
         self.out.gates[step.name] = Gate(
@@ -401,9 +438,10 @@ class _Judge:
         )
 
 
-def content(ended: StepEnded) -> dict[str, Any]:
-    """Return what a step left, by content."""
-    return {name: output.get("digest") or output.get("value") for name, output in ended.outputs.items()}
+def content(ended: StepEnded) -> str:
+    """Return what a step left, by content, as one text that can be compared."""
+    found = {n: [o["type"], o.get("digest", ""), plain(o.get("value"))] for n, o in ended.outputs.items()}
+    return canonical(found)
 
 
 def _mark(value: Any) -> str:
@@ -417,6 +455,8 @@ def own_causes(step: Step, ended: StepEnded, today: Today) -> tuple[str, tuple[C
     for name in step.reads:
         record = today.past.run(made[name]) if name in made else None
         past = record.steps.get(name) if record else None
+        if past is None and name not in made and (record := today.past.run(ended.produced_by)):
+            past = record.steps.get(name)  # of which only the status was read, or nothing was there
         if past is not None:
             consumed[name] = past.before()
     unread = sorted(name for name in step.unguarded if name not in consumed)

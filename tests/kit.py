@@ -29,6 +29,7 @@ from runner.planschema import plan_schema
 from runner.record import Event, RunRecord
 from runner.reference import choose
 from runner.store.memory import MemoryStore
+from runner.values import alike
 from runner.verdict import Case, Today, changed_steps
 
 PLAN_SCHEMA = jsonschema_rs.validator_for(plan_schema())
@@ -168,7 +169,7 @@ class Lab:
             return changed_steps(record, kind, Today(compiled, params, self.world(compiled, params), self.store))
 
         def same(record: RunRecord, name: str) -> bool:
-            return bool(values(record)[0][name] == record.started.params.get(name))
+            return alike(values(record)[0][name], record.started.params.get(name))
 
         selection, reference = choose(asked, compiled, graph, self.store, changed, same, now)
         params, sources = values(reference.record if reference else None)

@@ -46,7 +46,9 @@ def plan_text(plan: Plan, estimate: Estimate | None = None, candidates: Sequence
 
 def folder_text(results: Sequence[tuple[str, tuple[Plan, Estimate] | str]], nothing: str) -> str:
     """Return the plans of several requests, each under the name of its file."""
-    parts = [f"== {path}\n{found if isinstance(found, str) else plan_text(*found)}" for path, found in results]
+    parts = [
+        f"== {printable(path)}\n{found if isinstance(found, str) else plan_text(*found)}" for path, found in results
+    ]
     return "\n\n".join(parts) or nothing
 
 
@@ -227,6 +229,8 @@ def gate_state(plan: Plan, gate: GateReport) -> str:
             return f"{word(gate.now)}: {then if gate.now else other} may run{was}"
         case "assumed":
             return f"assumed {word(gate.now)}{was}"
+    if gate.field == "gate":
+        return f"{'ran' if gate.was else 'was skipped'} there, today it would {'run' if gate.now else 'be skipped'}: {gate.values[0][2]}"
     values = ", ".join(f"{n} {then} -> {now}" if then != now else f"{n} {now}" for n, then, now in gate.values)
     today = "not known" if gate.now is None else word(gate.now)
     return f"it was {word(gate.was)}, today it would be {today}" + (f" ({values})" if values else "")

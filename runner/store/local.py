@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged
+from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged, printable
 from ..executors import worker
 from ..gate import GOOD
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
@@ -280,7 +280,7 @@ class LocalStore:
                 for row in self.index.execute("SELECT id FROM runs WHERE summary IS NOT NULL ORDER BY seq DESC LIMIT 3")
             ]
             raise ReferenceRunError(
-                f"there is no run {text}",
+                f"there is no run {printable(text)}",
                 help=f"the newest are: {', '.join(newest)}" if newest else "there are no runs yet",
             )
         if len(found) > 1 and text not in found:
