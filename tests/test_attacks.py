@@ -1,8 +1,16 @@
 """Each way that was once found to reuse a wrong byte in silence: real files, compared with a full run from nothing."""
 
+import contextlib
+import hashlib
 import json
 
 import pytest
+
+from runner.errors import Invalid
+from runner.plan import bound
+from runner.planning import load_plan
+from runner.values import digest_of
+from tests.kit import PLAN_SCHEMA
 
 HEAD = "apiVersion: runner/v1\nkind: Pipeline\nname: p\n"
 B = """
@@ -166,3 +174,81 @@ def test_a_status_is_the_same_in_a_partial_run(project):
         b"succeeded\n",
         False,
     )
+
+
+def test_a_plan_file_of_another_shape_is_refused_whatever_its_checksum(project):
+    project.pipeline("steps: {a: {kind: shell, script: echo 1 > o, outputs: {o: {type: file}}}}")
+    project.request("")
+    assert project.runner("plan", "run.yaml", "--out", "plan.json").code == 0
+    value = json.loads((project.root / "plan.json").read_text())
+    del value["checksum"]
+    for field in [key for key in value if key not in ("digest", "format_version")]:
+        for wrong in (None, 3, [], {"x": None}):
+            changed = {**value, field: wrong}
+            if PLAN_SCHEMA.is_valid(changed):
+                continue
+            with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError):
+                changed["digest"] = digest_of(bound(changed))
+            (project.root / "x.json").write_text(json.dumps({**changed, "checksum": digest_of(changed)}))
+            with pytest.raises(Exception) as error:
+                load_plan(str(project.root / "x.json"))
+            assert isinstance(error.value, Invalid), (field, wrong)
+
+
+def test_a_compiled_pipeline_that_came_with_the_files_is_not_believed(project):
+    steps = "\n".join(f"  s{i}: {{kind: shell, script: 'true'}}" for i in range(200))
+    project.pipeline(f"steps:\n{steps}\n")
+    assert project.runner("apply", "p.yaml", "--workers", "2").code == 0
+    assert project.runner("plan", "p.yaml").code == 0
+    kept = next((project.root / ".runner/compiled").iterdir())
+    content = kept.read_bytes()[32:].replace(b"\x04true", b"\x04trap")
+    kept.write_bytes(hashlib.sha256(content).digest() + content)
+    assert project.runner("plan", "p.yaml").code == 0
+    assert kept.read_bytes()[32:] != content  # compiled anew
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{apiVersion: runner/v1, kind: Run, pipeline: p.yaml}\n",
+        '{"apiVersion": "runner/v1", "kind": "Run", "pipeline": "p.yaml"}\n',
+        "apiVersion: runner/v1\nkind: &k Run\npipeline: p.yaml\n",
+        "apiVersion: runner/v1\nkind:\n  Run\npipeline: p.yaml\n",
+        "\ufeffkind: Run\napiVersion: runner/v1\npipeline: p.yaml\n",
+    ],
+)
+def test_a_folder_finds_requests_in_every_form_of_yaml(project, text):
+    project.pipeline("description: 'kind: Run'\nsteps: {a: {kind: shell, script: 'true'}}")
+    (project.root / "odd.yaml").write_text(text)
+    value = json.loads(project.runner("plan", ".", "-o", "json").raw)
+    assert [v["path"] for v in value] == ["odd.yaml"]
+
+
+def test_no_message_begins_a_line_with_what_a_value_says(project):
+    project.pipeline("steps: {a: {kind: shell, script: 'true'}}")
+    for field in ("pipeline", "reference"):
+        project.write(r_yaml="apiVersion: runner/v1\nkind: Run\npipeline: p.yaml\n")
+        text = (
+            (project.root / "r.yaml")
+            .read_text()
+            .replace("pipeline: p.yaml\n", "" if field == "pipeline" else "pipeline: p.yaml\n")
+        )
+        (project.root / "r.yaml").write_text(f'{text}{field}: "x\\n::error::forged"\n')
+        answer = project.runner("plan", "r.yaml")
+        assert (answer.code, "\n::error" in answer.err) == (2, False), answer
+
+
+def test_remedies_for_two_parameters_stand_together(project):
+    project.pipeline("""
+    params: {x: {type: integer, default: 1}, y: {type: integer, default: 1}}
+    steps:
+      a: {kind: shell, script: echo $X $Y > o, env: {X: $(params.x), Y: $(params.y)}, outputs: {o: {type: file}}}
+      b: {kind: command, command: [cp, $(steps.a.outputs.o), z], outputs: {z: {type: file}}}
+    """)
+    assert project.runner("apply", "p.yaml").code == 0
+    project.request("select: [b]\nparams: {x: 2, y: 2}")
+    finding = json.loads(project.runner("plan", "run.yaml", "-o", "json").raw)["findings"][0]
+    assert [r["paste"] for r in finding["remedies"]][1:3] == [
+        "remove x, y from `params`",
+        "reset: [x, y]  # and no x, y in `params`",
+    ]
