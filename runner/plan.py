@@ -18,7 +18,7 @@ from .fingerprint import Before, Produced, World, evaluate, settle
 from .gate import Closed, Wait, gate
 from .graph import Graph
 from .pipeline import Pipeline, RunRequest, Step
-from .record import RunRecord
+from .record import RunRecord, StepEnded
 from .reference import Reference
 from .review import Effect, Finding, GateReport, review
 from .select import Selection
@@ -243,6 +243,12 @@ def _without(value: Mapping[str, Any], *names: str) -> dict[str, Any]:
 # --- the unchanged request --------------------------------------------------------------------------------------
 
 
+def _same_values(a: StepEnded, b: StepEnded) -> bool:
+    """Whether outputs that are equal are so as JSON too."""
+    values = [(o["value"], b.outputs[n]["value"]) for n, o in a.outputs.items() if "value" in o]
+    return all(alike(one, other) for one, other in values)
+
+
 def _skips(step: Step, plan: Plan, before: Mapping[str, Before]) -> bool | None:
     """Whether a step would be skipped after these ends; None where that is not known."""
     ends = {n: b.status for n, b in before.items()}
@@ -271,7 +277,7 @@ def unchanged(plan: Plan, prior: RunRecord) -> bool:
                 before[name] = past.before()
                 if ended is None or ended.fingerprint != past.fingerprint or ended.taken is not past.taken:
                     return False
-                if not alike(ended.outputs, past.outputs):
+                if ended.outputs != past.outputs or not _same_values(ended, past):
                     return False
             case Skip():
                 before[name] = Before("skipped")

@@ -116,6 +116,7 @@ class _Judge:
         self.now: dict[str, Before | None] = {}  # what each step would leave today; None where nothing proves it
         self.out = Standing()
         self.tolerated = frozenset(n for n, s in self.steps.items() if s.on_failure == "continue")
+        self.skipped = False  # whether any step above would be skipped
         self.lost: set[str] = set()  # steps whose producing run is gone
         self.records: dict[str, RunRecord | None] = {record.id: record}
 
@@ -170,6 +171,7 @@ class _Judge:
 
     def _keep(self, name: str, now: Before | None, verdict: Verdict) -> None:
         self.now[name] = now
+        self.skipped = self.skipped or (now is not None and now.status == "skipped")
         self.out.verdicts[name] = verdict
 
     def _not_consumed(self, name: str) -> None:
@@ -352,6 +354,8 @@ class _Judge:
         if step.name in self.out.gates or step.kind == "condition":
             return
         branch = step.branch.condition if step.branch else ""
+        if not branch and step.when is True and ended.status != "skipped" and not self.skipped:
+            return  # nothing that could skip it
         if any(self.now.get(q) is None or not self._steady(q) for q in step.before):
             return  # told of that one
         before = {q: b for q in step.before if (b := self.now[q]) is not None}

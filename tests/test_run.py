@@ -220,9 +220,7 @@ def test_the_context_file_and_the_variables(project):
     )
     assert project.runner("apply", "p.yaml").code == 0
     outputs = project.record()["steps"]["a"]["outputs"]
-    assert (
-        outputs["kind"]["value"] == "['a', 'b'] PosixPath data/in.txt sub/o.txt 2 {'list': [1, 'two'], 'none': None}"
-    )
+    assert outputs["kind"]["value"] == "['a', 'b'] PosixPath data/in.txt sub/o.txt 2 {'list': [1, 'two'], 'none': None}"
     context = outputs["context"]["value"]
     assert (context["step"], context["attempt"], context["params"]["tags"], context["each"]) == ("a", 1, ["a", "b"], {})
     assert outputs["env"]["value"] == [
