@@ -74,13 +74,13 @@ def fits(given: Type, wanted: Type) -> bool:
 # --- tree -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Literal:
     value: Any
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ref:
     """A dotted name: `params.x`, `steps.train.outputs.model`."""
 
@@ -92,7 +92,7 @@ class Ref:
         return ".".join(self.path)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """A function, or an operator under its sign."""
 
@@ -104,7 +104,7 @@ class Call:
 Node = Literal | Ref | Call
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Template:
     """A scalar: literal texts and expressions in turn. `exact` is the one expression that is the whole scalar."""
 

@@ -233,10 +233,11 @@ class _Judge:
                 return False
             if not alike(today.params[name], ended.params[name]):
                 return False
-        base = today.pipeline.base
-        code = [[relative(place, base), *today.world.code[place][::-1]] for place in step.code]
-        if [list(entry) for entry in recipe.get("code", ())] != code:
-            return False
+        if step.code or recipe.get("code"):
+            base = today.pipeline.base
+            code = [[relative(place, base), *today.world.code[place][::-1]] for place in step.code]
+            if [list(entry) for entry in recipe.get("code", ())] != code:
+                return False
         read = {name for name, _, _, _ in ended.reads}
         if read != step.reads:
             return False

@@ -294,10 +294,13 @@ class LocalStore:
 
     def _record(self, id: str) -> RunRecord | None:
         alive = self._alive(id)  # before reading: a run that ends meanwhile is read whole
-        return fold(self.events(id), alive)
+        return fold(self.events(id, ends=True), alive)
 
-    def events(self, id: str) -> Iterator[Event]:
-        """Yield what a run's journal holds; a torn last line is dropped."""
+    def events(self, id: str, ends: bool = False) -> Iterator[Event]:
+        """Yield what a run's journal holds; a torn last line is dropped.
+
+        With `ends`, the starts of steps are left out of a run that has ended: each of them has its end.
+        """
         try:
             with open(f"{self.path}/runs/{id}/journal.jsonl", "rb") as file:
                 content = file.read()
@@ -307,6 +310,8 @@ class LocalStore:
         with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # all at once is twice as fast
             values = json.loads(b"[" + b",".join(lines[:-1]) + b"]")
             if len(values) == len(lines) - 1 and all(value.get("format", FORMAT) <= FORMAT for value in values):
+                if ends and values and values[-1]["event"] == "run_ended":
+                    values = [value for value in values if value["event"] != "step_started"]
                 events = [of_json(value) for value in values]
                 yield from events
                 return
