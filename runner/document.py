@@ -8,11 +8,9 @@ too far. Places are kept out of the way: they are found by a second pass, only w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from .errors import Diagnostic, Invalid
 
@@ -32,7 +30,12 @@ _WORDS: dict[str, Any] = {
 }  # fmt: skip
 _MAYBE_NUMBER = frozenset("0123456789+-.")
 
-_LOADER = getattr(yaml, "CLoader", yaml.Loader)
+
+def _events(text: str) -> Iterator[Any]:
+    """Yield the parser's events; the stubs know only their base class."""
+    import yaml  # what needs no YAML (a kept pipeline) does without its 15 ms
+
+    return iter(yaml.parse(text, Loader=getattr(yaml, "CLoader", yaml.Loader)))
 
 
 def resolve(text: str) -> Any:
@@ -194,6 +197,8 @@ class _Builder:
         self.mistakes.append(Diagnostic(self.shown, line + 1, column + 1, code, text, help, source))
 
     def build(self) -> Any:
+        import yaml
+
         try:
             return self._walk()
         except _TooMuch:
@@ -231,8 +236,9 @@ class _Builder:
         root: Any = None
         stack: list[_Frame] = []
         documents = 0
-        event: Any  # the stubs know only the base class
-        for event in yaml.parse(self.text, Loader=_LOADER):
+        import yaml
+
+        for event in _events(self.text):
             kind = type(event)
             if kind is yaml.ScalarEvent:
                 value = self._scalar(event, bool(stack) and stack[-1].key is None and isinstance(stack[-1].value, dict))
@@ -384,8 +390,9 @@ class _Places:
         self.written: dict[Keys, str] = {}
         stack: list[tuple[str, list[Any]]] = []  # (kind, [keys so far, pending key or next index])
         path: list[str | int] = []
-        event: Any
-        for event in yaml.parse(text, Loader=_LOADER):
+        import yaml
+
+        for event in _events(text):
             kind = type(event)
             if kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 stack.pop()
