@@ -68,8 +68,9 @@ def read(path: str, overrides: Mapping[str, str] | None = None, store: str | Non
                 )
             ]
         )
-    if found := _kept(Project.of(path), path, store):
-        return _whole(Project.of(path), found, overrides)
+    project = Project.of(path)
+    if found := _kept(project, path, store):
+        return _whole(project, found, overrides)
     document = documents.load(Path(path), path)
     check_document(document)
     if document.value["kind"] == "Run":
@@ -83,7 +84,6 @@ def read(path: str, overrides: Mapping[str, str] | None = None, store: str | Non
         shown = os.path.normpath(os.path.join(os.path.dirname(path), document.value["pipeline"]))
         pipeline = _pipeline(project, request.pipeline, shown, store)
         return Asked(project, pipeline, _graph(pipeline), request, document)
-    project = Project.of(path)
     pipeline = compile_pipeline(document, project, project.location(path))
     compiled.keep(_cache(project, store), path, pipeline.path, project, pipeline)
     return _whole(project, pipeline, overrides)

@@ -105,6 +105,19 @@ def plan_file(made: Planned) -> str:
     return planfile.written({**to_json(made.plan), "estimate": estimate_json(made.estimate)})
 
 
+def write(path: str, text: str) -> None:
+    """Write a file: afterwards it is what it was, or all of this."""
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        if os.path.exists(path):
+            shutil.copymode(path, partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
+
+
 def is_plan(path: str) -> bool:
     """Whether a file is meant as a plan: JSON that is no pipeline or run in JSON form."""
     try:
@@ -226,11 +239,4 @@ def _amend(asked: Asked, path: str, accepted: Sequence[Accepted]) -> None:
     rest = tuple(a for a in asked.request.accept if a.step not in names)
     if replace(request, accept=()) != replace(asked.request, accept=()) or {*request.accept} != {*rest, *accepted}:
         raise refusal
-    partial = f"{real}.{os.getpid()}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            file.write(new)
-        shutil.copymode(real, partial)
-        os.replace(partial, real)
-    except OSError as error:
-        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
+    write(real, new)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +128,7 @@ class _Reviewing:
             if opened and closed and not any(n in self.selection for n in opened):
                 yield (
                     f"{name} is {word(decision.past.taken)}: {_listed(closed)} will not run, and {_listed(opened)}, "
-                    f"which would run instead, {_is(opened)} not selected"
+                    f"which would run instead, {are(opened)} not selected"
                 )
 
     def _unreproducible(self) -> Iterator[str]:
@@ -210,7 +210,7 @@ class _Reviewing:
         """Say what becomes of steps above the selection."""
         reused = [n for n in names if n in self.selection.frontier]
         rest = [n for n in names if n not in self.selection.frontier]
-        parts = [f"{_listed(reused)} {_is(reused)} reused"] if reused else []
+        parts = [f"{_listed(reused)} {are(reused)} reused"] if reused else []
         parts += [f"{_listed(rest)} {'does' if len(rest) == 1 else 'do'} not run"] if rest else []
         return ", and ".join(parts)
 
@@ -321,7 +321,7 @@ class _Reviewing:
         if chosen:
             return f", and you select {_listed(chosen)} behind it"
         reused = [n for n in readers if n in self.selection.frontier]
-        return f", and {_listed(reused)} behind it {_is(reused)} reused" if reused else ""
+        return f", and {_listed(reused)} behind it {are(reused)} reused" if reused else ""
 
     def _gated_by(self, name: str, gate: str) -> bool:
         branch = self.pipeline.steps[name].branch
@@ -437,5 +437,6 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
-def _is(names: list[str]) -> str:
+def are(names: Sequence[str]) -> str:
+    """Return the verb for so many names."""
     return "is" if len(names) == 1 else "are"

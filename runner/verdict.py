@@ -23,8 +23,7 @@ from .select import Selection
 from .values import alike, canonical, digest_of, plain
 
 NO_RUN: Mapping[str, str] = {}
-WORDS = ("same", "same-by-evidence", "differs-by-evidence", "stale", "unknown")  # from sound to unproven
-SOUND = ("same", "same-by-evidence")
+SOUND = ("same", "same-by-evidence")  # the others: differs-by-evidence, stale, unknown
 
 
 @dataclass(frozen=True)
@@ -116,6 +115,7 @@ class _Judge:
         self.now: dict[str, Before | None] = {}  # what each step would leave today; None where nothing proves it
         self.out = Standing()
         self.tolerated = frozenset(n for n, s in self.steps.items() if s.on_failure == "continue")
+        self.own: dict[tuple[str, int], tuple[str, tuple[Cause, ...]]] = {}  # what `own_causes` has said
         self.skipped = False  # whether any step above would be skipped
         self.lost: set[str] = set()  # steps whose producing run is gone
         self.records: dict[str, RunRecord | None] = {record.id: record}
@@ -306,9 +306,15 @@ class _Judge:
             self._gate(step, variants[0], None, verdict)
         self._keep(step.name, variants[0].before() if verdict.accepted else None, verdict)
 
+    def _own(self, step: Step, ended: StepEnded) -> tuple[str, tuple[Cause, ...]]:
+        key = (step.name, id(ended))  # `ended` lives as long as this does
+        if key not in self.own:
+            self.own[key] = own_causes(step, ended, self.today)
+        return self.own[key]
+
     def _causes(self, step: Step, ended: StepEnded) -> tuple[Cause, ...]:
         """Return why `step` would not make `ended` again: its own causes, and the steps above that differ."""
-        _, causes = own_causes(step, ended, self.today)
+        _, causes = self._own(step, ended)
         consumed = {(read[0], read[1]): read[2] for read in ended.reads}
         above = []
         for source in sorted({name for name, _ in consumed}):
@@ -337,7 +343,7 @@ class _Judge:
         evidence: str,
         others: Iterable[StepEnded] = (),
     ) -> Verdict:
-        fingerprint, own = own_causes(step, ended, self.today)
+        fingerprint, own = self._own(step, ended)
         marks: list[Any] = [ended.fingerprint, fingerprint] if own else []
         marks += [other.fingerprint for other in others]
         marks += [

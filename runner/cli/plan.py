@@ -81,7 +81,7 @@ def command(
     made = planning.planned(asked, opened, workers_of(workers), references)
     notices(opened)
     if out:
-        _write(out, planning.plan_file(made))
+        planning.write(out, planning.plan_file(made))
     click.echo(_shown(made, form))
     _warn(asked, made)
     _annotate(made)
@@ -145,18 +145,6 @@ def _code(made: Planned, opened: LocalStore, detailed: bool) -> int:
     return 10 if detailed and made.plan.runs else 0
 
 
-def _write(path: str, text: str) -> None:
-    from ..errors import EnvironmentFailure
-
-    partial = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, path)
-    except OSError as error:
-        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
-
-
 def _check(file: str, store: str | None, form: str) -> int:
     from .. import planning
 
@@ -204,7 +192,7 @@ def _folder(
         _annotate(made)
         results.append((path, made))
         if out:
-            _write(
+            planning.write(
                 os.path.join(out, path.replace(os.sep, "__").removesuffix(".yaml") + ".json"), planning.plan_file(made)
             )
     forms = {"text": text.folder_text, "json": json.folder_json, "markdown": markdown.folder_markdown}

@@ -12,7 +12,7 @@ from ..estimate import Estimate
 from ..plan import Plan
 from ..record import AttemptFailed, Event, RunEnded, RunRecord, RunStarted, RunStopping, StepEnded, StepStarted
 from ..reference import Candidate
-from ..review import Effect, Finding, GateReport, Remedy
+from ..review import Effect, Finding, GateReport, Remedy, are
 from ..store import RunSummary
 from ..values import short
 from ..verdict import Verdict
@@ -203,9 +203,9 @@ def effect_text(plan: Plan, effect: Effect) -> str:
         case "effective":
             return f"read by {_names(run)}"
         case "split":
-            return f"read by {_names(run)}, and by {_names(reused)}, which {_is(reused)} reused"
+            return f"read by {_names(run)}, and by {_names(reused)}, which {are(reused)} reused"
         case "shadowed":
-            return f"read only by {_names(reused)}, which {_is(reused)} reused"
+            return f"read only by {_names(reused)}, which {are(reused)} reused"
         case "deferred":
             return f"read only by {_names(list(effect.read_by))}, not part of this run"
     return "read by no step"
@@ -261,10 +261,6 @@ def _aligned(title: str, rows: Sequence[tuple[str, str, str]]) -> list[str]:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
-def _is(names: Sequence[str]) -> str:
-    return "is" if len(names) == 1 else "are"
 
 
 def _short(value: Any) -> str:
