@@ -16,6 +16,7 @@ from typing import Any
 
 from . import compiled, engine
 from . import document as documents
+from .compiler import compile_pipeline
 from .decide import Reuse
 from .document import Document, Keys
 from .errors import (
@@ -30,11 +31,13 @@ from .errors import (
 from .fingerprint import Cause
 from .graph import Graph
 from .language import check_document
-from .pipeline import Pipeline, RunRequest, compile_pipeline, compile_request, parse_value, resolve_params
+from .params import parse_value, resolve_params
+from .pipeline import Pipeline, RunRequest
 from .plan import CodeChange, Plan, make_plan, unchanged
 from .project import Project, Settings, tree_digest
 from .record import Event, RunRecord
 from .reference import choose
+from .request import compile_request
 from .select import SelectorError
 from .store import Store
 from .store.local import LocalStore

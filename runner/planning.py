@@ -18,12 +18,13 @@ from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, RunnerError,
 from .estimate import Estimate, estimate
 from .estimate import to_json as estimate_json
 from .language import check_document
-from .pipeline import Accepted, ProjectPath, compile_request
+from .pipeline import Accepted, ProjectPath
 from .plan import Plan, to_json
 from .planfile import stanza
 from .planschema import plan_schema
 from .project import Project, Settings
 from .reference import Candidate
+from .request import compile_request
 from .store.local import LocalStore
 
 

@@ -9,7 +9,8 @@ from typing import Protocol
 from .errors import ReferenceRunError, suggest
 from .gate import GOOD
 from .graph import Graph
-from .pipeline import Latest, Pipeline, RunRequest, check_value
+from .params import check_value
+from .pipeline import Latest, Pipeline, RunRequest
 from .record import RunRecord, StepEnded
 from .select import Facts, Selection, SelectorError, select, statuses_of, uses_reference
 from .values import plain, text_of

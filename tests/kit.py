@@ -19,15 +19,18 @@ from typing import Any
 import jsonschema_rs
 
 from runner import document, engine, select
+from runner.compiler import compile_pipeline
 from runner.executors import Call, Outcome
 from runner.fingerprint import World
 from runner.graph import Graph
 from runner.language import check_document
-from runner.pipeline import Pipeline, ProjectPath, RunRequest, compile_pipeline, compile_request, resolve_params
+from runner.params import resolve_params
+from runner.pipeline import Pipeline, ProjectPath, RunRequest
 from runner.plan import Plan, make_plan, to_json
 from runner.planschema import plan_schema
 from runner.record import Event, RunRecord
 from runner.reference import choose
+from runner.request import compile_request
 from runner.store.memory import MemoryStore
 from runner.values import alike
 from runner.verdict import Case, Today, changed_steps

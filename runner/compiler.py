@@ -1,0 +1,722 @@
+"""Document -> Pipeline: every name and type in it checked.
+
+The references found in a step's expressions are its edges. All mistakes of a document are reported at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from .document import Document, Keys
+from .errors import Diagnostic, Invalid, suggest
+from .expression import Template, Type
+from .language import RESERVED
+from .params import RULES, check_type, check_value
+from .pipeline import (
+    Branch,
+    CachePolicy,
+    Files,
+    Output,
+    Param,
+    Pipeline,
+    ProjectPath,
+    Retry,
+    Step,
+    Tree,
+    overlapping,
+    relative,
+)
+from .scope import Reader
+from .values import digest_of, to_bytes, to_seconds
+
+_INTERPRETERS = re.compile(r"(ba|da|z|k|fi)?sh|python[0-9.]*|perl|ruby|node|Rscript")
+_CODE_FLAGS = {"-c", "-e", "--eval", "-lc", "-ec"}
+_OURS = re.compile(r"\$\((params|steps|inputs|outputs|each|run|secrets)\.")
+
+
+def compile_pipeline(document: Document, files: Files, path: str) -> Pipeline:
+    """Return the Pipeline of a document that fits its schema; raises Invalid with every mistake."""
+    return _Compiler(document, files, path).compile()
+
+
+class _Compiler:
+    """Collects the mistakes of one document on the way to its Pipeline."""
+
+    def __init__(self, document: Document, files: Files, path: str) -> None:
+        self.document = document
+        self.files = files
+        self.path = path
+        self.base = str(PurePosixPath(path).parent)
+        self.mistakes: list[Diagnostic] = []
+        self.warnings: list[Diagnostic] = []
+        self.params: dict[str, Param] = {}
+        self.outputs: dict[str, dict[str, Output]] = {}
+        self.branches: dict[str, Branch] = {}
+        self.raw: dict[str, dict[str, Any]] = {}
+        self.finals: set[str] = set()  # of the steps, those of `finally`
+        self.maybe: set[str] = set()  # steps that can leave nothing in a good run
+        self.expanded: dict[str, list[str]] = {}
+
+    def mistake(self, code: str, text: str, at: Keys, *, key: bool = False, offset: int = 0, help: str = "") -> None:
+        self.mistakes.append(self.document.diagnostic(code, text, at, key=key, offset=offset, help=help))
+
+    def warn(self, code: str, text: str, at: Keys, help: str = "") -> None:
+        self.warnings.append(self.document.diagnostic(code, text, at, help=help))
+
+    def compile(self) -> Pipeline:
+        value = self.document.value
+        self._find_finals(value)
+        for section in ("params", "steps", "finally", "outputs"):
+            self._check_names(value.get(section, {}), (section,))
+        for name, body in value.get("params", {}).items():
+            self.params[name] = self._param(name, body)
+        for name, body in self.raw.items():
+            self._check_names(body.get("inputs", {}), (*self.at(name), "inputs"))
+            self._check_names(body.get("outputs", {}), (*self.at(name), "outputs"))
+            self.outputs[name] = {o: self._output(name, o, f) for o, f in body.get("outputs", {}).items()}
+        self._find_branches()
+        self._find_maybe()
+        steps = {name: self._step(name, body) for name, body in self.raw.items()}
+        outputs = {name: self._pipeline_output(name, text) for name, text in value.get("outputs", {}).items()}
+        self._check_cycles(steps)
+        if self.mistakes:
+            raise Invalid(sorted(dict.fromkeys(self.mistakes), key=lambda d: (d.line, d.column)))
+        return Pipeline(
+            name=value["name"],
+            path=self.path,
+            base=self.base,
+            digest=digest_of({k: v for k, v in value.items() if not k.startswith("x-")}),
+            params=self.params,
+            steps={n: s for n, s in steps.items() if n not in self.finals},
+            finals={n: s for n, s in steps.items() if n in self.finals},
+            outputs=outputs,
+            description=value.get("description", ""),
+            labels=value.get("labels", {}),
+            failure_policy=value.get("failure_policy", "fail_fast"),
+            timeout=to_seconds(value["timeout"]) if "timeout" in value else None,
+            max_parallel=value.get("max_parallel"),
+            warnings=tuple(self.warnings),
+        )
+
+    def at(self, step: str) -> Keys:
+        """Return where a step stands in the document."""
+        return ("finally" if step in self.finals else "steps", step)
+
+    def visible(self, step: str, of: str) -> bool:
+        """Whether there is a step that another one (or "", the pipeline) may name: `steps` know nothing of `finally`."""
+        return step in self.raw and (step not in self.finals or of in self.finals)
+
+    def _find_finals(self, value: Mapping[str, Any]) -> None:
+        """Take the steps of `finally` in: they may start whatever the others' end."""
+        self.raw = dict(value["steps"])
+        for name, body in value.get("finally", {}).items():
+            place: Keys = ("finally", name)
+            if name in self.raw:
+                self.mistake("E106", f"`{name}` is a step already", place, key=True, help="choose another name")
+                continue
+            if body["kind"] in ("condition", "fail"):
+                self.mistake("E107", f"a {body['kind']} step decides nothing in `finally`", (*place, "kind"))
+            if "trigger" in body:
+                self.mistake(
+                    "E108", "a step of `finally` starts whatever the others' end", (*place, "trigger"), key=True
+                )
+            self.finals.add(name)
+            self.raw[name] = {"on_failure": "continue", **body, "trigger": "all_done"}
+
+    def _check_names(self, names: Mapping[str, Any], at: Keys) -> None:
+        seen: dict[str, str] = {}
+        for name in names:
+            if name in RESERVED:
+                self.mistake(
+                    "E106", f"`{name}` is a word of the language", (*at, name), key=True, help="choose another name"
+                )
+            folded = name.upper().replace("-", "_")
+            if folded in seen:
+                self.mistake(
+                    "E106",
+                    f"`{name}` and `{seen[folded]}` would have the same environment name {folded}",
+                    (*at, name),
+                    key=True,
+                )
+            seen.setdefault(folded, name)
+
+    # params and outputs
+
+    def _param(self, name: str, body: Mapping[str, Any]) -> Param:
+        at: Keys = ("params", name)
+        kind = body["type"]
+        rules = {}
+        for rule, value in body.items():
+            if rule in RULES and kind not in RULES[rule]:
+                self.mistake(
+                    "E121",
+                    f"`{rule}` does not fit a parameter of type {kind}",
+                    (*at, rule),
+                    key=True,
+                    help=f"it is for: {', '.join(RULES[rule])}",
+                )
+            elif rule in RULES or rule == "enum":
+                rules[rule] = value
+        if "pattern" in rules:
+            try:
+                re.compile(rules["pattern"])
+            except (re.error, RecursionError, OverflowError) as error:
+                self.mistake("E108", f"params.{name}.pattern: {error}", (*at, "pattern"))
+                del rules["pattern"]
+        type = Type(kind, Type(body["items"]) if kind == "list" and "items" in body else None)
+        param = Param(
+            name,
+            type,
+            body.get("default"),
+            "default" not in body,
+            body.get("description", ""),
+            rules,
+            body.get("deprecated", False),
+        )
+        for index, option in enumerate(body.get("enum", ())):
+            if wrong := check_type(type, option):
+                self.mistake("E120", f"params.{name}.enum: {wrong}", (*at, "enum", index))
+        if "default" in body:
+            wrong = check_value(param, body["default"])
+            if wrong:
+                self.mistake("E120", f"params.{name}: {wrong}", (*at, "default"))
+            elif isinstance(body["default"], str) and "$(" in body["default"].replace("$$(", ""):
+                self.mistake("E205", "a default is a literal; expressions are not allowed here", (*at, "default"))
+        return param
+
+    def _output(self, step: str, name: str, body: Mapping[str, Any]) -> Output:
+        at: Keys = (*self.at(step), "outputs", name)
+        kind = body["type"]
+        type = Type(kind, Type(body["items"]) if kind == "list" and "items" in body else None)
+        output = Output(
+            name, type, body.get("path", name) if kind in ("file", "dir") else "", body.get("from", ""),
+            body.get("pointer", ""), body.get("metric", False), body.get("optional", False),
+        )  # fmt: skip
+        siblings = self.raw[step].get("outputs", {})
+        if output.is_artifact:
+            for wrong in ("from", "pointer", "items", "metric"):
+                if wrong in body:
+                    self.mistake("E121", f"`{wrong}` does not fit an output of type {kind}", (*at, wrong), key=True)
+            self._check_output_path(step, output, at)
+            return output
+        if "path" in body:
+            self.mistake(
+                "E121",
+                f"`path` does not fit an output of type {kind}",
+                (*at, "path"),
+                key=True,
+                help="name the file output that holds it by `from`",
+            )
+        if "items" in body and kind != "list":
+            self.mistake("E121", f"`items` does not fit an output of type {kind}", (*at, "items"), key=True)
+        if output.metric and kind not in ("integer", "number"):
+            self.mistake("E121", f"a metric is a number; `{name}` is of type {kind}", (*at, "metric"))
+        if output.source and (output.source not in siblings or siblings[output.source].get("type") != "file"):
+            known = [o for o, b in siblings.items() if b.get("type") == "file"]
+            self.mistake(
+                "E202",
+                f"step `{step}` declares no file output `{output.source}`",
+                (*at, "from"),
+                help=suggest(output.source, known, "file outputs"),
+            )
+        if output.pointer and not output.source:
+            self.mistake(
+                "E104",
+                f"outputs.{name}: `pointer` needs `from`, the file output that it points into",
+                (*at, "pointer"),
+                key=True,
+            )
+        return output
+
+    def _check_output_path(self, step: str, output: Output, at: Keys) -> None:
+        at = (*at, "path") if "path" in self.raw[step]["outputs"][output.name] else at
+        path = PurePosixPath(output.path)
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or output.path[:1] in ("~", "$")
+            or not path.parts
+            or "\0" in output.path
+            or "\\" in output.path
+        ):
+            self.mistake(
+                "E108",
+                f"the output path {output.path!r} must stay below the output directory",
+                at,
+                help="give a relative path without `..`",
+            )
+            return
+        if path.parts[0] == ".inputs":
+            self.mistake("E212", f"`{output.path}` lies where inputs are staged", at)
+        for other, body in self.raw[step]["outputs"].items():
+            if other == output.name or body.get("type") not in ("file", "dir"):
+                continue
+            their = PurePosixPath(body.get("path", other))
+            if (
+                (path == their or their in path.parents)
+                and list(self.raw[step]["outputs"]).index(other) < list(self.raw[step]["outputs"]).index(output.name)
+            ) or (their != path and their in path.parents):
+                self.mistake(
+                    "E212", f"outputs `{other}` and `{output.name}` have equal or nested paths: {their} and {path}", at
+                )
+
+    # branches
+
+    def _find_branches(self) -> None:
+        for name, body in self.raw.items():
+            if body["kind"] != "condition":
+                continue
+            for side, outcome in (("then", True), ("else", False)):
+                for index, target in enumerate(body.get(side, ())):
+                    at: Keys = ("steps", name, side, index)
+                    if not self.visible(target, name):
+                        self._unknown_step(target, at)
+                    elif target in self.branches:
+                        self.mistake(
+                            "E207",
+                            f"step `{target}` is already in a branch of `{self.branches[target].condition}`",
+                            at,
+                            help="a step is in at most one branch of one condition; let another condition gate a step between",
+                        )
+                    else:
+                        self.branches[target] = Branch(name, outcome)
+
+    def _find_maybe(self) -> None:
+        """Find the steps that can leave nothing in a good run: gated ones, what may fail, and what stands behind them."""
+        self.maybe = {
+            n
+            for n, b in self.raw.items()
+            if n in self.branches or b.get("when", True) is not True or b.get("on_failure") == "continue"
+        }
+        if not self.maybe:
+            return
+        after: dict[str, list[str]] = {}
+        for name, body in self.raw.items():
+            if body.get("trigger", "all_succeeded") != "all_succeeded":
+                continue
+            for before in {*body.get("needs", ()), *_named_steps(body)}:
+                after.setdefault(before, []).append(name)
+        todo = list(self.maybe)
+        while todo:
+            for name in after.get(todo.pop(), ()):
+                if name not in self.maybe:
+                    self.maybe.add(name)
+                    todo.append(name)
+
+    def _unknown_step(self, name: str, at: Keys, offset: int = 0) -> None:
+        self.mistake("E201", f"no step `{name}`", at, offset=offset, help=suggest(name, self.raw, "steps"))
+
+    # steps
+
+    def _step(self, name: str, body: Mapping[str, Any]) -> Step:
+        at = self.at(name)
+        kind = body["kind"]
+        process = kind not in ("condition", "fail")
+        defaults = self.document.value.get("defaults", {})
+
+        def given(key: str, fallback: Any = None) -> tuple[Any, Keys]:
+            if key in body:
+                return body[key], (*at, key)
+            if key in defaults and (process or key not in ("cache", "env", "resources", "timeout", "retry")):
+                return defaults[key], ("defaults", key)
+            return fallback, (*at, key)
+
+        reader = Reader(self, name, body)
+        own = self._own(reader, name, kind, body)
+        env: dict[str, Tree] = {}
+        for source, place in (
+            (defaults.get("env", {}) if process else {}, ("defaults", "env")),
+            (body.get("env", {}), (*at, "env")),
+        ):
+            for key, value in source.items():
+                if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+                    self.mistake("E108", f"{key!r} is not the name of an environment variable", (*place, key), key=True)
+                if place[0] == "defaults" and key in body.get("env", {}):
+                    continue
+                env[key] = reader.tree(value, (*place, key), text=True)
+        inputs = {key: self.input(reader, value, (*at, "inputs", key)) for key, value in body.get("inputs", {}).items()}
+        cache, cache_at = given("cache", {})
+        policy = self._cache(reader, cache, cache_at, body)
+        resources, resources_at = given("resources", {})
+        params = frozenset(reader.params)
+        when = self._when(reader, body, at)
+        timeout, timeout_at = given("timeout")
+        timeout = self._by_params(reader, timeout, timeout_at, "a duration", to_seconds, ("duration", "string"))
+        cpu = self._by_params(
+            reader,
+            resources.get("cpu", 1),
+            (*resources_at, "cpu"),
+            "a number of processors",
+            float,
+            ("integer", "number"),
+        )
+        memory = self._by_params(
+            reader, resources.get("memory"), (*resources_at, "memory"), "a size", to_bytes, ("string",)
+        )
+        needs = self._needs(name, body, reader, at)
+        retry, _ = given("retry")
+        code = self._code(body.get("code", []), (*at, "code"), own)
+        step = Step(
+            name=name, kind=kind, own=own, description=body.get("description", ""), tags=frozenset(body.get("tags", ())),
+            needs=needs, when=when, trigger=body.get("trigger", "all_succeeded"),
+            on_failure=body.get("on_failure", "fail"), timeout=timeout,
+            grace_period=to_seconds(body.get("grace_period", "10s")), retry=_retry(retry), inputs=inputs,
+            outputs=self.outputs[name], code=code, env=env, cpu=cpu, memory=memory, cache=policy,
+            workdir=body.get("workdir", "attempt"), success_codes=tuple(body.get("success_codes", (0,))),
+            branch=self.branches.get(name), reads=frozenset(reader.steps), unguarded=frozenset(reader.unguarded),
+            params=params, gate_params=frozenset(reader.params) - params,
+        )  # fmt: skip
+        if step.trigger == "all_done":
+            for ref, place in reader.guardless:
+                self.mistake(
+                    "E206",
+                    f"with `trigger: all_done` step `{ref.path[1]}` may have failed; its output may be missing",
+                    place,
+                    offset=ref.at,
+                    help=f"write coalesce({ref}, ...)",
+                )
+        if kind == "command":
+            self._check_argv(step, at)
+        if step.workdir == "attempt":
+            self._check_staged(step, at)
+        return step
+
+    def _check_staged(self, step: Step, at: Keys) -> None:
+        """An output must not lie where code or a project file is put: the step would write over it."""
+        staged = {relative(location, self.base): "code" for location in step.code}
+        for name, tree in step.inputs.items():
+            if isinstance(tree, ProjectPath) and not tree.location.startswith("/"):
+                staged[relative(tree.location, self.base)] = f"input `{name}`"
+        for output in step.outputs.values():
+            if output.is_artifact and (over := overlapping(output.path, staged)):
+                place = (*at, "outputs", output.name)
+                self.mistake(
+                    "E212",
+                    f"the path {output.path} of output `{output.name}` meets {over}, which is {staged[over]} of the step",
+                    (*place, "path") if "path" in self.raw[step.name]["outputs"][output.name] else place,
+                    help="write the output to a path of its own",
+                )
+
+    def _own(self, reader: Reader, name: str, kind: str, body: Mapping[str, Any]) -> dict[str, Tree]:
+        at = self.at(name)
+        match kind:
+            case "command":
+                command = body["command"]
+                interpreter = isinstance(command[0], str) and _INTERPRETERS.fullmatch(command[0].rsplit("/", 1)[-1])
+                for index, item in enumerate(command):
+                    if (
+                        interpreter
+                        and index
+                        and command[index - 1] in _CODE_FLAGS
+                        and isinstance(item, str)
+                        and "$(" in item.replace("$$(", "")
+                    ):
+                        self.mistake(
+                            "E211", "an expression inside program text handed to an interpreter would be run as code",
+                            (*at, "command", index), offset=item.find("$("), help="pass it as a further argument or by `env`",
+                        )  # fmt: skip
+                return {
+                    "command": [reader.tree(item, (*at, "command", i), text=True) for i, item in enumerate(command)]
+                }
+            case "shell":
+                if found := _OURS.search(body["script"]):
+                    self.mistake(
+                        "E210",
+                        "expressions are not replaced in shell text",
+                        (*at, "script"),
+                        offset=found.start(),
+                        help='give the value a name in `env` and write "$NAME"',
+                    )
+                return {"script": body["script"], "shell": list(body.get("shell", ["bash", "-euo", "pipefail"]))}
+            case "python":
+                for key in body.get("args", {}):
+                    if not key.isidentifier():
+                        self.mistake("E108", f"{key!r} cannot be the name of an argument", (*at, "args", key), key=True)
+                return {"function": body["function"], "args": reader.tree(body.get("args", {}), (*at, "args"))}
+            case "condition":
+                rules = body["if"] if isinstance(body["if"], list) else [body["if"]]
+                places: list[Keys] = (
+                    [(*at, "if", i) for i in range(len(rules))] if isinstance(body["if"], list) else [(*at, "if")]
+                )
+                return {
+                    "if": [reader.boolean(rule, place) for rule, place in zip(rules, places, strict=True)],
+                    "then": list(body.get("then", ())),
+                    "else": list(body.get("else", ())),
+                }
+            case _:
+                return {"message": reader.tree(body["message"], (*at, "message"), text=True)}
+
+    def input(self, reader: Reader, value: Any, at: Keys) -> Tree:
+        if isinstance(value, str) and "$" not in value:
+            try:
+                location = self.files.locate(value, self.base) if value else ""
+            except ValueError as error:
+                if "/" in value or value in ("..", "~"):
+                    self.mistake("E108", str(error), at)
+                return value
+            kind = self.files.kind(location) if location else None
+            if kind:
+                return ProjectPath(location, kind)
+            if "/" in value or re.search(r"\.[A-Za-z][A-Za-z0-9]*$", value):
+                what = (
+                    "a URL is fetched in a step with `cache: {expire_after: ...}`"
+                    if "://" in value
+                    else "a text with `/` or an ending is the path of a project file; give other texts by params"
+                )
+                self.mistake("E109", f"there is no file {value}", at, help=what)
+                return value
+        return reader.tree(value, at)
+
+    def _cache(self, reader: Reader, cache: Any, at: Keys, body: Mapping[str, Any]) -> CachePolicy:
+        acts = not body.get("outputs")
+        written = "cache" in body
+        if isinstance(cache, bool):
+            if cache and acts and written:
+                self.mistake(
+                    "E121",
+                    "a step without outputs acts on the world and is never cached",
+                    at,
+                    help="declare an output, or remove `cache`",
+                )
+            return CachePolicy(cache and not acts)
+        enabled = cache.get("enabled", True)
+        if written and cache.get("enabled") is True and acts:
+            self.mistake(
+                "E121",
+                "a step without outputs acts on the world and is never cached",
+                at,
+                help="declare an output, or remove `cache`",
+            )
+        for index, name in enumerate(cache.get("ignore", ())):
+            known = {
+                *body.get("inputs", {}),
+                *body.get("env", {}),
+                *self.document.value.get("defaults", {}).get("env", {}),
+            }
+            if name not in known and written:
+                self.mistake(
+                    "E201",
+                    f"`{name}` is neither an input nor an environment variable of this step",
+                    (*at, "ignore", index),
+                    help=suggest(name, known, "inputs or env"),
+                )
+        unsealed = body.get("workdir") == "project" and not written
+        key = tuple(reader.tree(value, (*at, "key", i)) for i, value in enumerate(cache.get("key", ())))
+        expire = to_seconds(cache["expire_after"]) if "expire_after" in cache else None
+        return CachePolicy(enabled and not acts and not unsealed, expire, key, frozenset(cache.get("ignore", ())))
+
+    def _when(self, reader: Reader, body: Mapping[str, Any], at: Keys) -> Template | bool:
+        when = body.get("when", True)
+        found = reader.boolean(when, (*at, "when"))
+        return found if isinstance(found, bool | Template) else True
+
+    def _by_params(
+        self, reader: Reader, value: Any, at: Keys, what: str, convert: Callable[[Any], Any], types: tuple[str, ...]
+    ) -> Tree:
+        """A number, size or duration, or one expression over params that gives it."""
+        if not isinstance(value, str):
+            return value
+        if "$(" not in value:
+            try:
+                return convert(value)
+            except ValueError:
+                self.mistake("E108", f"{value!r} is not {what}", at)
+                return None
+        template = reader.template(value, at)
+        if template is None:
+            return None
+        for ref in template.refs():
+            if ref.path[0] != "params":
+                self.mistake("E205", "only params may be used here", at, offset=ref.at)
+                return None
+        node = template.exact
+        if node is None:
+            self.mistake("E204", "one expression is needed here, with nothing around it", at)
+            return None
+        found = reader.check(node, at)
+        if found and found.name not in types:
+            self.mistake("E203", f"{what} is needed here, not {found}", at, offset=node.at)
+        return template
+
+    def _needs(self, name: str, body: Mapping[str, Any], reader: Reader, at: Keys) -> tuple[str, ...]:
+        needs = []
+        for index, other in enumerate(body.get("needs", ())):
+            place: Keys = (*at, "needs", index)
+            if not self.visible(other, name):
+                self._unknown_step(other, place)
+                continue
+            if other in reader.steps:
+                self.warn("W401", f"`needs: {other}` says nothing new: `{name}` already reads from it", place)
+            needs.append(other)
+        return tuple(dict.fromkeys(needs))
+
+    def _code(self, patterns: Any, at: Keys, own: Mapping[str, Tree]) -> tuple[str, ...]:
+        found: set[str] = set()
+        for index, pattern in enumerate([patterns] if isinstance(patterns, str) else patterns):
+            place: Keys = at if isinstance(patterns, str) else (*at, index)
+            if "$(" in pattern:
+                self.mistake("E205", "expressions are not allowed in `code`", place)
+                continue
+            try:
+                if pattern not in self.expanded:
+                    self.expanded[pattern] = self.files.expand(pattern, self.base)
+            except ValueError as error:
+                self.mistake("E108", str(error), place)
+                continue
+            if not self.expanded[pattern]:
+                self.mistake(
+                    "E109",
+                    f"`code` names no file: {pattern}",
+                    place,
+                    help="paths are relative to the pipeline's folder",
+                )
+            found.update(self.expanded[pattern])
+        if isinstance(own.get("function"), str):
+            found.update(self._module(own["function"], (*at[:-1], "function")))
+        return tuple(sorted(found))
+
+    def _module(self, function: str, at: Keys) -> Iterator[str]:
+        """Yield the module's file and the `__init__.py` above it, where the module is the project's."""
+        parts = function.split(":")[0].split(".")
+        for depth in range(1, len(parts)):
+            above = "/".join([*parts[:depth], "__init__.py"])
+            location = self.files.locate(above, self.base)
+            if self.files.kind(location) == "file":
+                yield location
+        for candidate in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
+            location = self.files.locate(candidate, self.base)
+            if self.files.kind(location) == "file":
+                yield location
+                return
+        folder = self.files.locate(parts[0], self.base)
+        if self.files.kind(folder) == "dir":
+            self.mistake(
+                "E109",
+                f"there is no module {'.'.join(parts)} in the project",
+                at,
+                help=f"expected {'/'.join(parts)}.py beside the pipeline",
+            )
+
+    def _check_argv(self, step: Step, at: Keys) -> None:
+        named = {tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath)}
+        for index, item in enumerate(step.own["command"]):
+            if (
+                not isinstance(item, str)
+                or not item
+                or item.startswith("-")
+                or len(item) > 255
+                or step.workdir == "project"
+            ):
+                continue
+            try:
+                location = self.files.locate(item, self.base)
+            except ValueError:
+                continue
+            if location in step.code or location in named or self.files.kind(location) != "file":
+                continue
+            self.mistake(
+                "E213",
+                f"{item} is a project file in neither `code` nor `inputs`; the step would not see it",
+                (*at, "command", index),
+                help=f"add `code: [{item}]` to the step",
+            )
+
+    # the rest
+
+    def _pipeline_output(self, name: str, value: Any) -> Template:
+        reader = Reader(self, "", {"trigger": "all_done"})
+        tree = reader.tree(value, ("outputs", name), optional=True)
+        return tree if isinstance(tree, Template) else Template((tree,))
+
+    def _check_cycles(self, steps: Mapping[str, Step]) -> None:
+        from graphlib import CycleError, TopologicalSorter
+
+        known = {n: [b for b in s.before if b in steps] for n, s in steps.items()}
+        try:
+            TopologicalSorter(known).prepare()
+        except CycleError:
+            cycle = shortest_cycle(known)
+            shown = cycle if len(cycle) <= 12 else [*cycle[:6], "...", *cycle[-5:]]
+            self.mistake("E215", f"steps wait for each other: {' -> '.join(shown)}", self.at(cycle[0]), key=True)
+
+
+def shortest_cycle(before: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return a shortest cycle of a graph that has one, in the direction of the arrows, its first step repeated."""
+    alive = {n: set(b) for n, b in before.items()}
+    # Steps that nothing cyclic stands behind are peeled off, so that the search below starts on a cycle or near it.
+    after: dict[str, list[str]] = {n: [] for n in alive}
+    for name, priors in alive.items():
+        for prior in priors:
+            after[prior].append(name)
+    for edges in (after, {n: list(b) for n, b in alive.items()}):
+        count = {n: sum(1 for e in edges[n] if e in alive) for n in alive}
+        todo = [n for n, c in count.items() if c == 0]
+        reverse: dict[str, list[str]] = {n: [] for n in alive}
+        for name in alive:
+            for target in edges[name]:
+                if target in alive:
+                    reverse[target].append(name)
+        while todo:
+            gone = todo.pop()
+            alive.pop(gone, None)
+            for name in reverse[gone]:
+                count[name] -= 1
+                if count[name] == 0 and name in alive:
+                    todo.append(name)
+    best: list[str] = []
+    for start in list(alive)[:200]:
+        came: dict[str, str] = {}
+        queue = [start]
+        while queue and start not in came:
+            following = []
+            for name in queue:
+                for target in after[name]:
+                    if target in alive and target not in came:
+                        came[target] = name
+                        following.append(target)
+            queue = following
+        if start in came:
+            path = [start]
+            while path[-1] != start or len(path) == 1:
+                path.append(came[path[-1]])
+            if not best or len(path) < len(best):
+                best = path[::-1]
+            if len(best) == 2:
+                break
+    return best
+
+
+_STEP_REF = re.compile(r"\bsteps\.([A-Za-z_][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)*)")
+
+
+def _named_steps(value: Any) -> Iterator[str]:
+    """Yield the names after `steps.` anywhere in a raw value."""
+    match value:
+        case str():
+            if "$(" in value:
+                yield from _STEP_REF.findall(value)
+        case Mapping():
+            for inner in value.values():
+                yield from _named_steps(inner)
+        case list():
+            for inner in value:
+                yield from _named_steps(inner)
+
+
+def _retry(body: Mapping[str, Any] | None) -> Retry:
+    if not body:
+        return Retry()
+    default = Retry()
+    return Retry(
+        max_attempts=body["max_attempts"],
+        errors=frozenset(body.get("errors", default.errors)),
+        exit_codes=frozenset(body.get("exit_codes", ())),
+        interval=to_seconds(body.get("interval", "5s")),
+        backoff=body.get("backoff", default.backoff),
+        max_interval=to_seconds(body.get("max_interval", "5m")),
+        jitter=body.get("jitter", default.jitter),
+        expire_after=to_seconds(body["expire_after"]) if "expire_after" in body else None,
+    )
