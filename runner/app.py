@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import compiled, engine
 from . import document as documents
+from .axes import AxisError
 from .compiler import compile_pipeline
-from .decide import Reuse
+from .decide import Kept, Reuse
 from .document import Document, Keys
 from .errors import (
     Diagnostic,
@@ -28,7 +29,8 @@ from .errors import (
     StoreDamaged,
     UsageError,
 )
-from .fingerprint import Cause
+from .expand import Known, deferred, expand
+from .fingerprint import Before, Cause, artifacts
 from .graph import Graph
 from .language import check_document
 from .params import parse_value, resolve_params
@@ -36,9 +38,9 @@ from .pipeline import Pipeline, RunRequest
 from .plan import CodeChange, Plan, make_plan, unchanged
 from .project import Project, Settings, tree_digest
 from .record import Event, RunRecord
-from .reference import choose
+from .reference import View, choose, facts_of
 from .request import compile_request
-from .select import SelectorError
+from .select import SelectorError, touched, written_as
 from .store import Store
 from .store.local import LocalStore
 from .values import alike
@@ -86,7 +88,7 @@ def read(path: str, overrides: Mapping[str, str] | None = None, store: str | Non
         request = compile_request(document, project, project.location(path))
         shown = os.path.normpath(os.path.join(os.path.dirname(path), document.value["pipeline"]))
         pipeline = _pipeline(project, request.pipeline, shown, store)
-        return Asked(project, pipeline, _graph(pipeline), request, document)
+        return _asked(project, pipeline, request, document)
     pipeline = compile_pipeline(document, project, project.location(path))
     compiled.keep(_cache(project, store), path, pipeline.path, project, pipeline)
     return _whole(project, pipeline, overrides)
@@ -96,7 +98,13 @@ def _whole(project: Project, pipeline: Pipeline, overrides: Mapping[str, str] | 
     """Return the request for a whole pipeline."""
     params = _overrides(pipeline, overrides or {})
     request = RunRequest(pipeline=pipeline.path, base=project.location(os.getcwd()), params=params)
-    return Asked(project, pipeline, _graph(pipeline), request, None)
+    return _asked(project, pipeline, request, None)
+
+
+def _asked(project: Project, pipeline: Pipeline, request: RunRequest, document: Document | None) -> Asked:
+    """Return a request whose pipeline has the items of all axes that are written out."""
+    spread = expand(pipeline)
+    return Asked(project, spread, _graph(spread), request, document)
 
 
 def _pipeline(project: Project, location: str, shown: str, store: str | None = None) -> Pipeline:
@@ -143,8 +151,12 @@ def retry_request(project: Project, store: LocalStore, id: str) -> tuple[Asked, 
     if not record.finished:
         raise ReferenceRunError(f"run {id} is {record.status}", help="wait until it has ended")
     pipeline = _pipeline(project, record.started.path, os.path.relpath(project.path(record.started.path)))
-    graph = _graph(pipeline)
+    request = RunRequest(pipeline=pipeline.path, base=pipeline.base, select=(), islands=True, reference=id, mode="full")
+    asked = _asked(project, pipeline, request, None)
+    pipeline, graph = _views(asked, store, {}, record.succeeded)(record)
     ends = record.statuses
+    # Items that had no time to begin are not in the record; their fan-out is.
+    ends |= {n: ends[of] for n, s in pipeline.steps.items() if n not in ends for of, _ in s.within[:1] if of in ends}
     for name, end in ends.items():
         if end == "failed" and (step := pipeline.steps.get(name)) and step.kind == "fail":
             gate = step.branch.condition if step.branch else name
@@ -157,12 +169,10 @@ def retry_request(project: Project, store: LocalStore, id: str) -> tuple[Asked, 
         for n, end in ends.items()
         if end in ("failed", "stopped", "interrupted", "not_run", "upstream_failed") and n in pipeline.steps
     }
-    own = {n for n, decision in record.started.decisions.items() if decision in ("run", "cached", "skip")}
+    own = {n for n in ends if record.started.decisions.get(n, "run") in ("run", "cached", "skip")}
     chosen = graph.sorted((open_steps | (graph.descendants(open_steps) & own)) & set(pipeline.steps))
-    request = RunRequest(
-        pipeline=pipeline.path, base=pipeline.base, select=tuple(chosen), islands=True, reference=id, mode="full"
-    )
-    return Asked(project, pipeline, graph, request, None), chosen
+    chosen = written_as(chosen, pipeline, graph)
+    return replace(asked, request=replace(request, select=tuple(chosen))), chosen
 
 
 def relative_pipeline(asked: Asked) -> str:
@@ -200,6 +210,18 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
     except SelectorError as error:
         at = (error.field, error.index)
         raise Invalid([_diagnostic(asked, error.code, error.text, at, error.help, error.offset)]) from None
+    except AxisError as error:
+        raise Invalid(
+            [
+                _diagnostic(
+                    asked,
+                    "E209",
+                    str(error).removeprefix("E209 "),
+                    ("params",),
+                    "give the axis fewer values, or raise `max_items`",
+                )
+            ]
+        ) from None
     except ReferenceRunError as error:
         raise Invalid([_diagnostic(asked, "E405", error.text, ("reference",), error.help)]) from None
     except SelectionError as error:
@@ -220,15 +242,82 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
 
 
 def _plan(asked: Asked, store: LocalStore) -> Plan:
-    pipeline, request = asked.pipeline, asked.request
-    if request.reference not in (None, "latest", "none"):
-        request = replace(request, reference=store.resolve(str(request.reference)))
+    if asked.request.reference not in (None, "latest", "none"):
+        asked = replace(asked, request=replace(asked.request, reference=store.resolve(str(asked.request.reference))))
+    known: dict[str, Before] = {}
+    while True:
+        made = _plan_knowing(asked, store, known)
+        # Planning may have found out what the axes of a fan-out are computed from: its items can be planned, too.
+        more = {
+            name: decision.past.before()
+            for step in deferred(made.pipeline)
+            if step.foreach and all(isinstance(made.decisions[n], Kept) for n in step.foreach.reads)
+            for name in step.foreach.reads
+            if isinstance(decision := made.decisions[name], Kept)
+        }
+        if more.keys() <= known.keys():
+            return made
+        known |= more
+
+
+def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable: Container[str] | None) -> View:
+    """Return how the pipeline looks with the items that a reference run, and what planning knows, give it.
+
+    `usable` are the steps whose results in that run count; None: those that the request does not select.
+    """
+    found: dict[str, tuple[Pipeline, Graph]] = {}
+
+    def view(record: RunRecord | None) -> tuple[Pipeline, Graph]:
+        if not any(True for _ in deferred(asked.pipeline)):
+            return asked.pipeline, asked.graph
+        key = record.id if record else ""
+        if key not in found:
+            found[key] = look(record)
+        return found[key]
+
+    def look(record: RunRecord | None) -> tuple[Pipeline, Graph]:
+        pipeline, graph, request = asked.pipeline, asked.graph, asked.request
+        optional = replace(pipeline, params={n: p for n, p in pipeline.params.items() if n in _axis_params(pipeline)})
+        given = replace(
+            request,
+            params={n: v for n, v in request.params.items() if n in optional.params},
+            reset=tuple(n for n in request.reset if n in optional.params),
+        )
+        params, _ = resolve_params(
+            optional, given, asked.document, asked.project, record.started.params if record else None
+        )
+        world = asked.project.world(pipeline, params, store.digest, store.read)
+        before = dict(known)
+        if record is not None:
+            today = Today(pipeline, params, world, store)
+            facts = facts_of(record, pipeline, lambda r, kind: changed_steps(r, kind, today))
+            chosen = set() if usable is not None else touched(request.select, request.exclude, pipeline, graph, facts)
+            before |= {
+                n: record.steps[n].before()
+                for step in deferred(pipeline) if step.foreach for n in step.foreach.reads
+                if n not in chosen and n not in before and n in record.steps and record.steps[n].usable
+            }  # fmt: skip
+        spread = expand(pipeline, Known(pipeline, params, before, world))
+        return spread, _graph(spread)
+
+    return view
+
+
+def _axis_params(pipeline: Pipeline) -> set[str]:
+    """Return the parameters that axes may be computed from."""
+    return {name for step in deferred(pipeline) for name in (step.foreach.params if step.foreach else ())}
+
+
+def _plan_knowing(asked: Asked, store: LocalStore, known: Mapping[str, Before]) -> Plan:
+    request = asked.request
+    view = _views(asked, store, known, None)
 
     def values(record: RunRecord | None) -> tuple[dict[str, Any], dict[str, str]]:
         inherited = record.started.params if record else None
-        return resolve_params(pipeline, request, asked.document, asked.project, inherited)
+        return resolve_params(asked.pipeline, request, asked.document, asked.project, inherited)
 
     def changed(record: RunRecord, kind: str) -> set[str]:
+        pipeline, _ = view(record)
         params, _ = values(record)
         world = asked.project.world(pipeline, params, store.digest, store.read)
         return changed_steps(record, kind, Today(pipeline, params, world, store))
@@ -238,7 +327,7 @@ def _plan(asked: Asked, store: LocalStore) -> Plan:
         had = record.started.params.get(name)
         if not alike(value[name], had):
             return False
-        if pipeline.params[name].type.name not in ("file", "dir"):
+        if asked.pipeline.params[name].type.name not in ("file", "dir"):
             return True
         path = asked.project.path(str(had))
         today = tree_digest(path, store.digest) if os.path.isdir(path) else store.digest(path)
@@ -249,11 +338,12 @@ def _plan(asked: Asked, store: LocalStore) -> Plan:
         )
 
     now = time.time()
-    selection, reference = choose(request, pipeline, asked.graph, store, changed, same, now)
+    selection, reference = choose(request, view, store, changed, same, now)
+    pipeline, graph = view(reference.record if reference else None)
     params, sources = values(reference.record if reference else None)
     world = asked.project.world(pipeline, params, store.digest, store.read)
     today = Today(pipeline, params, world, store)
-    made = make_plan(Case(today, asked.graph, request, sources, selection, reference, now))
+    made = make_plan(Case(today, graph, request, sources, selection, reference, now))
     return (
         replace(made, code_changes=code_changes(made, asked.project, store))
         if made.findings or request.accept
@@ -281,22 +371,22 @@ def pool_size(made: Plan, settings: Settings, workers: int | None) -> int:
 
 def code_changes(made: Plan, project: Project, store: LocalStore) -> tuple[CodeChange, ...]:
     """Return the changed lines of the code of reused steps, where the store has what ran."""
-    wanted: dict[tuple[str, str, str], None] = {}
+    wanted: dict[tuple[str, str, str], str] = {}  # with the folder that the name starts from
 
-    def collect(causes: Iterable[Cause]) -> None:
+    def collect(step: str, causes: Iterable[Cause]) -> None:
         for cause in causes:
             if cause.kind == "code" and cause.then.startswith("sha256:") and cause.now.startswith("sha256:"):
-                wanted[cause.name, cause.then, cause.now] = None
-            collect(cause.causes)
+                wanted[cause.name, cause.then, cause.now] = made.pipeline.steps[step].base
+            collect(cause.name if cause.kind == "upstream" else step, cause.causes)
 
     for decision in made.decisions.values():
         if isinstance(decision, Reuse):
-            collect(decision.verdict.causes)
+            collect(decision.step, decision.verdict.causes)
     out = []
-    for name, then, now in list(wanted)[:20]:
+    for (name, then, now), base in list(wanted.items())[:20]:
         try:
             old = store.read(then).decode("utf-8", "replace")
-            with open(project.path(os.path.normpath(os.path.join(made.pipeline.base, name))), "rb") as file:
+            with open(project.path(os.path.normpath(os.path.join(base, name))), "rb") as file:
                 new = file.read().decode("utf-8", "replace")
         except (OSError, StoreDamaged):
             continue
@@ -361,10 +451,9 @@ def verified(asked: Asked, store: LocalStore, made: Plan, whole: bool, show: Cal
         for digest in damage.digests:
             store.quarantine(digest)
         if any(
-            o.get("digest") in damage.digests
+            any(digest in damage.digests for digest, _ in artifacts(d.past.outputs.values()))
             for d in made.decisions.values()
             if isinstance(d, Reuse)
-            for o in d.past.outputs.values()
         ):
             raise
         store.forget(damage.digests)

@@ -5,19 +5,27 @@ The references found in a step's expressions are its edges. All mistakes of a do
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
+from . import document as documents
+from . import expression
+from .axes import AxisError, combinations, is_literal, label, name_of, same
 from .document import Document, Keys
-from .errors import Diagnostic, Invalid, suggest
-from .expression import Template, Type
-from .language import RESERVED
-from .params import RULES, check_type, check_value
+from .embed import Edges, embed, embed_finals
+from .errors import Diagnostic, Invalid, printable, suggest
+from .expression import ANY, INTEGER, NUMBER, STRING, Template, Type
+from .language import RESERVED, check_document
+from .params import RULES, check_type, check_value, widen
 from .pipeline import (
     Branch,
     CachePolicy,
+    Fan,
     Files,
     Output,
     Param,
@@ -34,18 +42,27 @@ from .values import digest_of, to_bytes, to_seconds
 
 _INTERPRETERS = re.compile(r"(ba|da|z|k|fi)?sh|python[0-9.]*|perl|ruby|node|Rscript")
 _CODE_FLAGS = {"-c", "-e", "--eval", "-lc", "-ec"}
+_SECRET = re.compile(r"\$\(\s*secrets\.[A-Za-z0-9_-]+\s*\)")
 _OURS = re.compile(r"\$\((params|steps|inputs|outputs|each|run|secrets)\.")
 
 
-def compile_pipeline(document: Document, files: Files, path: str) -> Pipeline:
-    """Return the Pipeline of a document that fits its schema; raises Invalid with every mistake."""
-    return _Compiler(document, files, path).compile()
+def compile_pipeline(document: Document, files: Files, path: str, above: tuple[str, ...] = ()) -> Pipeline:
+    """Return the Pipeline of a document that fits its schema; raises Invalid with every mistake.
+
+    `above` are the locations of the pipelines that this one is put into, the outermost first.
+    """
+    return _Compiler(document, files, path, (*above, path)).compile()
 
 
 class _Compiler:
     """Collects the mistakes of one document on the way to its Pipeline."""
 
-    def __init__(self, document: Document, files: Files, path: str) -> None:
+    def __init__(self, document: Document, files: Files, path: str, stack: tuple[str, ...]) -> None:
+        self.stack = stack
+        self.axes: dict[str, dict[str, Type]] = {}
+        self.secrets: Mapping[str, Any] = document.value.get("secrets", {})
+        self.inner: dict[str, Pipeline] = {}  # by the step that stands for it
+        self.output_types: dict[str, Type] = {}  # of the pipeline's own outputs
         self.document = document
         self.files = files
         self.path = path
@@ -77,21 +94,34 @@ class _Compiler:
             self._check_names(body.get("inputs", {}), (*self.at(name), "inputs"))
             self._check_names(body.get("outputs", {}), (*self.at(name), "outputs"))
             self.outputs[name] = {o: self._output(name, o, f) for o, f in body.get("outputs", {}).items()}
+            if body["kind"] in _GIVES:
+                self.outputs[name] = dict(_GIVES[body["kind"]])
+        self._read_inner()
         self._find_branches()
         self._find_maybe()
         steps = {name: self._step(name, body) for name, body in self.raw.items()}
+        self.bindings = {name: self._given(name, inner) for name, inner in self.inner.items()}
+        steps = {name: self._with_bindings(step) for name, step in steps.items()}
         outputs = {name: self._pipeline_output(name, text) for name, text in value.get("outputs", {}).items()}
         self._check_cycles(steps)
-        if self.mistakes:
-            raise Invalid(sorted(dict.fromkeys(self.mistakes), key=lambda d: (d.line, d.column)))
+        self._refuse()
+        finals = {n: s for n, s in steps.items() if n in self.finals}
+        for name, inner in self.inner.items():
+            finals |= embed_finals(inner, name, *self.bindings[name])
+        steps = self._put_in(steps)
         return Pipeline(
             name=value["name"],
             path=self.path,
             base=self.base,
-            digest=digest_of({k: v for k, v in value.items() if not k.startswith("x-")}),
+            digest=digest_of(
+                {k: v for k, v in value.items() if not k.startswith("x-")}
+                | ({"": [inner.digest for inner in self.inner.values()]} if self.inner else {})
+            ),
             params=self.params,
             steps={n: s for n, s in steps.items() if n not in self.finals},
-            finals={n: s for n, s in steps.items() if n in self.finals},
+            finals=finals,
+            output_types=self.output_types,
+            files=tuple(dict.fromkeys(f for i in self.inner.values() for f in (i.path, *i.files))),
             outputs=outputs,
             description=value.get("description", ""),
             labels=value.get("labels", {}),
@@ -100,6 +130,13 @@ class _Compiler:
             max_parallel=value.get("max_parallel"),
             warnings=tuple(self.warnings),
         )
+
+    def _refuse(self) -> None:
+        if self.mistakes:
+            mine = self.document.path
+            raise Invalid(
+                sorted(dict.fromkeys(self.mistakes), key=lambda d: (d.path != mine, d.path, d.line, d.column))
+            )
 
     def at(self, step: str) -> Keys:
         """Return where a step stands in the document."""
@@ -119,6 +156,10 @@ class _Compiler:
                 continue
             if body["kind"] in ("condition", "fail"):
                 self.mistake("E107", f"a {body['kind']} step decides nothing in `finally`", (*place, "kind"))
+            if body["kind"] in ("approval", "callback", "pipeline"):
+                self.mistake("E107", f"a {body['kind']} step cannot stand in `finally`", (*place, "kind"))
+            if "foreach" in body:
+                self.mistake("E108", "a step of `finally` is not repeated", (*place, "foreach"), key=True)
             if "trigger" in body:
                 self.mistake(
                     "E108", "a step of `finally` starts whatever the others' end", (*place, "trigger"), key=True
@@ -289,7 +330,9 @@ class _Compiler:
         self.maybe = {
             n
             for n, b in self.raw.items()
-            if n in self.branches or b.get("when", True) is not True or b.get("on_failure") == "continue"
+            if n in self.branches
+            # What is judged for each item leaves null in the lists of a fan-out, which itself ends well.
+            or ("foreach" not in b and (b.get("when", True) is not True or b.get("on_failure") == "continue"))
         }
         if not self.maybe:
             return
@@ -325,6 +368,7 @@ class _Compiler:
             return fallback, (*at, key)
 
         reader = Reader(self, name, body)
+        fan = self._fan(name, body, at)  # first: it says of which types `each` is
         own = self._own(reader, name, kind, body)
         env: dict[str, Tree] = {}
         for source, place in (
@@ -336,7 +380,7 @@ class _Compiler:
                     self.mistake("E108", f"{key!r} is not the name of an environment variable", (*place, key), key=True)
                 if place[0] == "defaults" and key in body.get("env", {}):
                     continue
-                env[key] = reader.tree(value, (*place, key), text=True)
+                env[key] = self._variable(reader, value, (*place, key))
         inputs = {key: self.input(reader, value, (*at, "inputs", key)) for key, value in body.get("inputs", {}).items()}
         cache, cache_at = given("cache", {})
         policy = self._cache(reader, cache, cache_at, body)
@@ -367,8 +411,15 @@ class _Compiler:
             outputs=self.outputs[name], code=code, env=env, cpu=cpu, memory=memory, cache=policy,
             workdir=body.get("workdir", "attempt"), success_codes=tuple(body.get("success_codes", (0,))),
             branch=self.branches.get(name), reads=frozenset(reader.steps), unguarded=frozenset(reader.unguarded),
-            params=params, gate_params=frozenset(reader.params) - params,
+            params=params, gate_params=frozenset(reader.params) - params, base=self.base, foreach=fan,
+            files=tuple(tree for tree in (*inputs.values(), *own.values()) if isinstance(tree, ProjectPath)),
         )  # fmt: skip
+        if fan is not None:
+            axes = self._axis_reader
+            step = replace(
+                step, foreach=replace(fan, reads=frozenset(axes.steps), params=frozenset(axes.params)), reads=step.reads | axes.steps,
+                unguarded=step.unguarded | axes.unguarded,
+            )  # fmt: skip
         if step.trigger == "all_done":
             for ref, place in reader.guardless:
                 self.mistake(
@@ -436,6 +487,26 @@ class _Compiler:
                     if not key.isidentifier():
                         self.mistake("E108", f"{key!r} cannot be the name of an argument", (*at, "args", key), key=True)
                 return {"function": body["function"], "args": reader.tree(body.get("args", {}), (*at, "args"))}
+            case "notebook":
+                for key in body.get("parameters", {}):
+                    if not key.isidentifier():
+                        self.mistake(
+                            "E108", f"{key!r} cannot be the name of a parameter", (*at, "parameters", key), key=True
+                        )
+                parameters = reader.tree(body.get("parameters", {}), (*at, "parameters"))
+                return {"notebook": body["notebook"], "kernel": body.get("kernel", ""), "parameters": parameters}
+            case "pipeline":
+                return {}
+            case "approval":
+                return {
+                    "message": reader.tree(body["message"], (*at, "message"), text=True),
+                    "approvers": list(body.get("approvers", ())),
+                    "on_timeout": body.get("on_timeout", "fail"),
+                }
+            case "callback":
+                return {"message": reader.tree(body.get("message", ""), (*at, "message"), text=True)}
+            case "register":
+                return self._register(reader, body, at)
             case "condition":
                 rules = body["if"] if isinstance(body["if"], list) else [body["if"]]
                 places: list[Keys] = (
@@ -448,6 +519,337 @@ class _Compiler:
                 }
             case _:
                 return {"message": reader.tree(body["message"], (*at, "message"), text=True)}
+
+    def _register(self, reader: Reader, body: Mapping[str, Any], at: Keys) -> dict[str, Tree]:
+        model = reader.tree(body["model"], (*at, "model"))
+        found = reader.check(model.exact, (*at, "model")) if isinstance(model, Template) and model.exact else STRING
+        if found is not None and found.name not in ("file", "dir"):
+            self.mistake(
+                "E203",
+                f"a file or dir is needed here, not {found}",
+                (*at, "model"),
+                help="write $(steps.NAME.outputs.MODEL)",
+            )
+        if isinstance(model, Template) and any(ref.path[0] == "params" for ref in model.refs()):
+            self.mistake("E203", "a model is the output of a step; this is a file of the project", (*at, "model"))
+        metrics = {}
+        for key, value in body.get("metrics", {}).items():
+            metrics[key] = tree = reader.tree(value, (*at, "metrics", key))
+            kind = (
+                reader.check(tree.exact, (*at, "metrics", key)) if isinstance(tree, Template) and tree.exact else None
+            )
+            if (isinstance(tree, str) or kind is not None) and (kind is None or kind.name not in ("integer", "number")):
+                shown = "a text" if kind is None else str(kind)
+                self.mistake("E203", f"a metric is a number; this is {shown}", (*at, "metrics", key))
+        status = reader.tree(body.get("status", "pending"), (*at, "status"), text=True)
+        return {
+            "model": model, "group": reader.tree(body["group"], (*at, "group"), text=True), "metrics": metrics, "status": status,
+            "metadata": reader.tree(body.get("metadata", {}), (*at, "metadata"), text=True),
+        }  # fmt: skip
+
+    def _variable(self, reader: Reader, value: Any, at: Keys) -> Tree:
+        """Read a value of `env`: the only place where a secret may stand, alone."""
+        reader.secret_allowed = isinstance(value, str) and _SECRET.fullmatch(value.strip()) is not None
+        tree = reader.tree(value, at, text=True)
+        reader.secret_allowed = False
+        return tree
+
+    # fan-outs
+
+    def _fan(self, name: str, body: Mapping[str, Any], at: Keys) -> Fan | None:
+        foreach = body.get("foreach")
+        if foreach is None:
+            return None
+        place: Keys = (*at, "foreach")
+        self._check_names(foreach["over"], (*place, "over"))
+        reader = Reader(self, name, {k: v for k, v in body.items() if k != "foreach"})
+        types: dict[str, Type] = {}
+        over: dict[str, Tree] = {}
+        for axis, values in foreach["over"].items():
+            over[axis], types[axis] = self._axis(reader, axis, values, (*place, "over", axis))
+        self.axes[name], self._axis_reader = types, reader
+        include = self._parts(foreach.get("include", ()), types, (*place, "include"), whole=True)
+        exclude = self._parts(foreach.get("exclude", ()), types, (*place, "exclude"), whole=False)
+        best = foreach.get("best")
+        if best and (
+            best["output"] not in self.outputs[name] or self.outputs[name][best["output"]].type not in (INTEGER, NUMBER)
+        ):
+            numbers = [o for o, b in self.outputs[name].items() if b.type in (INTEGER, NUMBER)]
+            self.mistake(
+                "E202", f"step `{name}` declares no number output `{best['output']}`", (*place, "best", "output"),
+                help=suggest(best["output"], numbers, "number outputs"),
+            )  # fmt: skip
+        fan = Fan(
+            name, over, include, exclude, foreach.get("max_parallel"), foreach.get("fail_fast", True), foreach.get("max_items", 1000),
+            (best["output"], best["mode"]) if best else None, frozenset(reader.steps),
+        )  # fmt: skip
+        if is_literal(fan):
+            self._check_items(name, fan, place)
+        return fan
+
+    def _axis(self, reader: Reader, axis: str, values: Any, at: Keys) -> tuple[Tree, Type]:
+        if isinstance(values, list):
+            if not values:
+                self.mistake(
+                    "E209",
+                    f"the axis `{axis}` is empty: there would be no item",
+                    at,
+                    help="give it values, or remove it",
+                )
+            for index, value in enumerate(values):
+                if value is None:
+                    self.mistake(
+                        "E108", f"a value of the axis `{axis}` is empty", (*at, index), help='write "null" for the text'
+                    )
+            tree = [reader.tree(value, (*at, index)) for index, value in enumerate(values)]
+            found = (
+                [
+                    reader.check(t.exact, at)
+                    if t.exact is not None
+                    else STRING
+                    if isinstance(t, Template)
+                    else expression.type_of(v)
+                    for t, v in zip(tree, values, strict=True)
+                ]
+                if any(isinstance(t, Template) for t in tree)
+                else None
+            )
+            kinds = expression.type_of(values).item if found is None else expression.common([f for f in found if f])
+            return tree, kinds or ANY
+        template = reader.template(values, at)
+        if template is None or template.exact is None:
+            if template is not None:
+                self.mistake(
+                    "E204",
+                    "a list, or one expression that gives one, is needed here",
+                    at,
+                    help=f"write [{printable(values)[:40]}]",
+                )
+            return [], ANY
+        tree = reader.tree(values, at)
+        listed = reader.check(template.exact, at)
+        if listed is not None and listed.name != "list":
+            self.mistake("E203", f"an axis needs a list, not {listed}", at, offset=template.exact.at)
+        element = listed.item if listed is not None and listed.item else ANY
+        return tree, replace(element, optional=False)
+
+    def _parts(
+        self, written: Iterable[Mapping[str, Any]], types: Mapping[str, Type], at: Keys, whole: bool
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Check `include` or `exclude`: literal values of axes that are there."""
+        for index, part in enumerate(written):
+            for axis, value in part.items():
+                if axis not in types:
+                    self.mistake(
+                        "E202",
+                        f"`foreach` has no axis `{axis}`",
+                        (*at, index, axis),
+                        key=True,
+                        help=suggest(axis, types, "axes"),
+                    )
+                elif isinstance(value, str) and "$(" in value.replace("$$(", ""):
+                    self.mistake("E205", "expressions are not allowed here", (*at, index, axis))
+                elif not expression.fits(expression.type_of(value), types[axis]):
+                    found = expression.type_of(value)
+                    self.mistake(
+                        "E203", f"the axis `{axis}` has values of type {types[axis]}, not {found}", (*at, index, axis)
+                    )
+            if whole and (missing := [axis for axis in types if axis not in part]):
+                self.mistake(
+                    "E104",
+                    f"an item of `include` needs a value for every axis; {', '.join(missing)} is missing",
+                    (*at, index),
+                )
+        return tuple(written)
+
+    def _check_items(self, name: str, fan: Fan, at: Keys) -> None:
+        """Refuse literal axes that give no item, too many, or one twice."""
+        if any(not values for values in fan.over.values()) or any(set(fan.over) - set(part) for part in fan.include):
+            return
+        sizes = 1
+        for axis, values in fan.over.items():
+            seen: set[str] = set()
+            for index, value in enumerate(values):
+                if (shown := label(value)) in seen:
+                    self.mistake(
+                        "E209",
+                        f"the axis `{axis}` has {shown} twice",
+                        (*at, "over", axis, index),
+                        help="items are named by their values",
+                    )
+                seen.add(shown)
+            sizes *= len(values)
+        try:
+            found = combinations(fan, fan.over)
+        except AxisError as error:
+            text = str(error).removeprefix("E209 ")
+            self.mistake(
+                "E209",
+                text,
+                (*at, "over"),
+                key=True,
+                help="give fewer values, or raise `max_items` if so many are meant",
+            )
+            return
+        if not found:
+            self.mistake("E209", "`exclude` leaves no item", (*at, "exclude"), key=True)
+        names = [name_of(name, values) for values in found]
+        for index, part in enumerate(fan.include):
+            if names.count(name_of(name, {axis: part[axis] for axis in fan.over})) > 1:
+                self.mistake("E209", "this item is there already", (*at, "include", index))
+        for index, out in enumerate(fan.exclude):
+            full = (
+                [dict(zip(fan.over, v, strict=True)) for v in product(*fan.over.values())] if sizes <= 100_000 else [{}]
+            )
+            if not any(all(a in item and same(item[a], v) for a, v in out.items()) for item in full) and full != [{}]:
+                self.warn("W405", "this excludes nothing: no item has these values", (*at, "exclude", index))
+
+    # inner pipelines
+
+    def _read_inner(self) -> None:
+        """Compile the pipelines that steps stand for; their mistakes are told in their own files."""
+        failed = False
+        for name, body in self.raw.items():
+            if body["kind"] != "pipeline":
+                continue
+            at: Keys = (*self.at(name), "pipeline")
+            try:
+                location = self.files.locate(body["pipeline"], self.base)
+                if self.files.kind(location) != "file":
+                    raise LookupError
+            except (LookupError, ValueError) as error:
+                what = str(error) or f"there is no file {printable(body['pipeline'])}"
+                self.mistake("E109" if not str(error) else "E108", what, at, help="the path is relative to this file")
+                failed = True
+                continue
+            if location in self.stack:
+                circle = " -> ".join([*self.stack[self.stack.index(location) :], location])
+                self.mistake(
+                    "E208", f"pipelines contain each other: {circle}", at, help="a pipeline cannot stand in itself"
+                )
+                failed = True
+                continue
+            shown = posixpath.normpath(posixpath.join(posixpath.dirname(self.document.path), body["pipeline"]))
+            try:
+                document = documents.parse(self.files.read(location), shown)
+                check_document(document, "Pipeline")
+                inner = compile_pipeline(document, self.files, location, self.stack)
+            except Invalid as error:
+                self.mistakes += error.diagnostics
+                failed = True
+                continue
+            self.warnings += inner.warnings
+            self.inner[name] = inner
+            self._check_inner(name, body, inner, at)
+            self.outputs[name] = {
+                o: Output(o, replace(t, optional=False), optional=t.optional) for o, t in inner.output_types.items()
+            }
+        if failed:
+            self._refuse()
+
+    def _check_inner(self, name: str, body: Mapping[str, Any], inner: Pipeline, at: Keys) -> None:
+        """Refuse what an inner pipeline has and a step cannot stand for."""
+        if inner.finals and "foreach" in body:
+            self.mistake("E216", f"{inner.path} has `finally`, which cannot be repeated by `foreach`", at)
+        for field in ("timeout", "max_parallel"):
+            if getattr(inner, field) is not None:
+                self.warn("W406", f"`{field}` of {inner.path} counts only when it runs by itself", at)
+        if self.secrets.keys() & inner.secrets.keys():
+            for secret in sorted(self.secrets.keys() & inner.secrets.keys()):
+                if self.secrets[secret] != inner.secrets[secret]:
+                    self.mistake(
+                        "E106", f"the secret `{secret}` is another one in {inner.path}", at, help="rename one of them"
+                    )
+        for output, template in inner.outputs.items():
+            for ref in template.refs():
+                if ref.path[0] == "params" and inner.params[ref.path[1]].type.name in ("file", "dir"):
+                    self.mistake(
+                        "E205", f"output `{output}` of {inner.path} is a file of the project, which no step of it made", at,
+                        help=f"read the param `{ref.path[1]}` where the output is read",
+                    )  # fmt: skip
+
+    def _given(self, name: str, inner: Pipeline) -> tuple[dict[str, Any], dict[str, Edges]]:
+        """Return what each param of an inner pipeline is bound to, and what that refers to here."""
+        body, at = self.raw[name], (*self.at(name), "params")
+        written = body.get("params", {})
+        for param in written:
+            if param not in inner.params:
+                self.mistake(
+                    "E122",
+                    f"{inner.path} has no parameter `{param}`",
+                    (*at, param),
+                    key=True,
+                    help=suggest(param, inner.params, "params"),
+                )
+        given: dict[str, Any] = {}
+        edges: dict[str, Edges] = {}
+        for param, declared in inner.params.items():
+            reader = Reader(self, name, body)
+            place: Keys = (*at, param)
+            if param in written:
+                given[param] = self._binding(reader, declared, written[param], place, self.base)
+            elif declared.required:
+                self.mistake(
+                    "E104", f"the parameter `{param}` of {inner.path} has no default and is not set", self.at(name), key=True,
+                    help=f"add `params: {{{param}: ...}}`",
+                )  # fmt: skip
+                given[param] = None
+            else:
+                given[param] = self._binding(
+                    reader, declared, declared.default, (*self.at(name), "pipeline"), inner.base
+                )
+            files = (given[param],) if isinstance(given[param], ProjectPath) else ()
+            edges[param] = Edges(frozenset(reader.steps), frozenset(reader.unguarded), frozenset(reader.params), files)
+        return given, edges
+
+    def _binding(self, reader: Reader, param: Param, value: Any, at: Keys, base: str) -> Tree:
+        if isinstance(value, str) and "$(" in value.replace("$$(", ""):
+            tree = reader.tree(value, at)
+            if isinstance(tree, Template):
+                found = reader.check(tree.exact, at) if tree.exact is not None else STRING
+                if found is not None and not expression.fits(found, param.type):
+                    self.mistake("E203", f"the parameter `{param.name}` is of type {param.type}, not {found}", at)
+                return tree
+        if wrong := check_value(param, value):
+            self.mistake("E120", f"params.{param.name}: {wrong}", at)
+            return value
+        if param.type.name not in ("file", "dir"):
+            return widen(param, value)
+        try:
+            location = self.files.locate(value, base)
+        except ValueError as error:
+            self.mistake("E108", f"params.{param.name}: {error}", at)
+            return value
+        if self.files.kind(location) != param.type.name:
+            self.mistake("E109", f"params.{param.name}: there is no {param.type.name} {value}", at)
+        return ProjectPath(location, param.type.name)
+
+    def _with_bindings(self, step: Step) -> Step:
+        """Let a step that stands for a pipeline come after all that its params refer to, so that rings are found."""
+        if step.name not in self.bindings:
+            return step
+        edges = self.bindings[step.name][1].values()
+        return replace(step, reads=step.reads.union(*(e.reads for e in edges)))
+
+    def _put_in(self, steps: Mapping[str, Step]) -> dict[str, Step]:
+        """Put the steps of inner pipelines in the place of those that stand for them."""
+        out: dict[str, Step] = {}
+        for name, step in steps.items():
+            if name not in self.inner:
+                out[name] = step
+                continue
+            given, edges = self.bindings[name]
+            made = embed(self.inner[name], step, given, edges)
+            if step.foreach is None:
+                out |= made
+            else:
+                out[name] = replace(
+                    step, foreach=replace(step.foreach, body=made),
+                    reads=frozenset(r for s in made.values() for r in s.reads if r not in made) | step.reads,
+                    unguarded=frozenset(r for s in made.values() for r in s.unguarded if r not in made) | step.unguarded,
+                    params=frozenset(p for s in made.values() for p in s.params) | step.params, outputs=self.outputs[name],
+                )  # fmt: skip
+        return out
 
     def input(self, reader: Reader, value: Any, at: Keys) -> Tree:
         if isinstance(value, str) and "$" not in value:
@@ -574,9 +976,26 @@ class _Compiler:
                     help="paths are relative to the pipeline's folder",
                 )
             found.update(self.expanded[pattern])
+        if isinstance(own.get("notebook"), str):
+            found.update(self._notebook(own["notebook"], (*at[:-1], "notebook")))
         if isinstance(own.get("function"), str):
             found.update(self._module(own["function"], (*at[:-1], "function")))
         return tuple(sorted(found))
+
+    def _notebook(self, path: str, at: Keys) -> Iterator[str]:
+        try:
+            location = self.files.locate(path, self.base)
+        except ValueError as error:
+            self.mistake("E108", str(error), at)
+            return
+        if self.files.kind(location) != "file":
+            self.mistake(
+                "E109", f"there is no file {printable(path)}", at, help="the path is relative to the pipeline's folder"
+            )
+        elif not path.endswith(".ipynb"):
+            self.mistake("E108", f"{printable(path)} is no notebook", at, help="a notebook's name ends with .ipynb")
+        else:
+            yield location
 
     def _module(self, function: str, at: Keys) -> Iterator[str]:
         """Yield the module's file and the `__init__.py` above it, where the module is the project's."""
@@ -629,7 +1048,15 @@ class _Compiler:
     def _pipeline_output(self, name: str, value: Any) -> Template:
         reader = Reader(self, "", {"trigger": "all_done"})
         tree = reader.tree(value, ("outputs", name), optional=True)
-        return tree if isinstance(tree, Template) else Template((tree,))
+        template = tree if isinstance(tree, Template) else Template((tree,))
+        inner = Reader(self, "", {"trigger": "none_failed"})  # inside another pipeline only what ends well is read
+        known = len(self.mistakes)
+        found = (
+            inner.check(template.exact, ("outputs", name)) if template.exact is not None else expression.type_of(tree)
+        )
+        del self.mistakes[known:]  # told already
+        self.output_types[name] = STRING if isinstance(tree, Template) and template.exact is None else found or ANY
+        return template
 
     def _check_cycles(self, steps: Mapping[str, Step]) -> None:
         from graphlib import CycleError, TopologicalSorter
@@ -641,6 +1068,13 @@ class _Compiler:
             cycle = shortest_cycle(known)
             shown = cycle if len(cycle) <= 12 else [*cycle[:6], "...", *cycle[-5:]]
             self.mistake("E215", f"steps wait for each other: {' -> '.join(shown)}", self.at(cycle[0]), key=True)
+
+
+# Outputs of kinds that declare none.
+_GIVES: Mapping[str, Mapping[str, Output]] = {
+    "approval": {"by": Output("by", STRING), "comment": Output("comment", STRING)},
+    "register": {"version": Output("version", INTEGER)},
+}
 
 
 def shortest_cycle(before: Mapping[str, Iterable[str]]) -> list[str]:

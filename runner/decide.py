@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -193,11 +193,23 @@ class _Deciding:
         expect = self.request.expect
         if expect is None:
             return
-        for name in [*(expect.run or ()), *expect.steps]:
-            if name not in self.pipeline.steps:
+        deferred = {n for n, s in self.pipeline.steps.items() if s.deferred}
+        for name in expect.steps:
+            if name not in self.pipeline.steps and name.partition("[")[0] not in deferred:
                 raise SelectionError(f"expect: no step `{name}`", help=f"there are: {', '.join(self.pipeline.steps)}")
-        if expect.run is not None and expect.run != set(runs):
-            extra, missing = set(runs) - expect.run, expect.run - set(runs)
+        if expect.run is None:
+            return
+        none = Facts(lambda status: set(), lambda kind: set())
+        wanted: set[str] = set()
+        for text in sorted(expect.run):
+            try:
+                wanted |= expand(text, self.pipeline, self.graph, none)
+            except SelectorError as error:
+                raise SelectionError(f"expect: {error.text}", help=error.help) from None
+        joins = {n for n in wanted | set(runs) if self.pipeline.steps[n].joins}  # they compute nothing
+        wanted, runs = wanted - joins, [n for n in runs if n not in joins]
+        if wanted != set(runs):
+            extra, missing = set(runs) - wanted, wanted - set(runs)
             parts = [f"{', '.join(sorted(extra))} would run too"] if extra else []
             parts += [f"{', '.join(sorted(missing))} would not run"] if missing else []
             raise SelectionError(
@@ -280,8 +292,10 @@ class _Deciding:
             gates_known = gates_known and known is not None
         if not gates_known:
             may = ("skipped",)
-        if step.kind == "condition":
-            return self._condition(step, isinstance(found, Start), may)
+        if step.kind == "condition" or step.joins:
+            return self._at_once(step, isinstance(found, Start), may)
+        if step.deferred:
+            return self._deferred(step, may)
         if step.kind == "fail":
             return Run(
                 step=step.name, reasons=("its branch is taken" if not may and step.branch else "selected",), may=may
@@ -318,13 +332,30 @@ class _Deciding:
         except EvaluationError:
             return None
 
-    def _condition(self, step: Step, known: bool, may: tuple[str, ...]) -> Decision:
+    def _deferred(self, step: Step, may: tuple[str, ...]) -> Decision:
+        """A fan-out whose axes are computed by a step of this run."""
+        assert step.foreach is not None
+        reads = ", ".join(self.graph.sorted(step.foreach.reads))
+        reasons = [
+            *(["selected"] if self.request.select is not None else []),
+            f"its items are known once {reads} {'has' if ',' not in reads else 'have'} ended",
+        ]
+        forced = step.name in self.forced
+        lookup = self.mode == "incremental" and step.cache.enabled and not forced
+        return Run(step=step.name, reasons=tuple(reasons), may=("cached", *may) if lookup else may, lookup=lookup)
+
+    def _at_once(self, step: Step, known: bool, may: tuple[str, ...]) -> Decision:
+        """What needs no process is settled now, where all that it reads is known."""
         if known and not may:
             try:
                 evaluated = self._evaluate(step)
             except EvaluationError:
                 pass  # the run will fail there and say so
             else:
+                if step.joins:
+                    return Cached(
+                        step=step.name, reasons=("all parts are known",), past=join_ended(step.name, evaluated), run=""
+                    )
                 outcome = holds(evaluated.own["if"])
                 past = condition_ended(step.name, outcome, evaluated)
                 return Cached(step=step.name, reasons=(f"evaluated now: {word(outcome)}",), past=past, run="")
@@ -410,6 +441,15 @@ def _ago(seconds: float) -> str:
         if abs(seconds) >= size:
             return f"in {seconds / size:.0f}{unit}"
     return f"in {seconds:.0f}s"
+
+
+def join_ended(name: str, evaluated: Evaluated, run: str = "") -> StepEnded:
+    """Return the end of a step that brings together what others left; `run` is empty before it is known."""
+    return StepEnded(
+        step=name, status="succeeded", fingerprint=evaluated.fingerprint, recipe=evaluated.recipe, params=evaluated.params,
+        reads=tuple((r.step, r.output, r.digest, r.run) for r in evaluated.reads), produced_by=run,
+        outputs={n: replace(p, run=run if p.items is not None or not p.digest else p.run).to_json() for n, p in evaluated.made.items()},
+    )  # fmt: skip
 
 
 def condition_ended(name: str, outcome: bool, evaluated: Evaluated) -> StepEnded:

@@ -20,11 +20,13 @@ from threading import Thread
 from typing import Any
 
 from .collect import WrongOutput, values_of
-from .decide import Cached, Reuse, Run, Skip
+from .decide import Cached, Decision, Reuse, Run, Skip, join_ended
 from .errors import StoreDamaged
 from .executors import Call, Executor, Outcome
+from .expand import Known
+from .expand import items as spread
 from .expression import EvaluationError
-from .fingerprint import Before, Evaluated, Produced, evaluate, settle
+from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
 from .gate import GOOD
 from .graph import Graph
 from .pipeline import Step
@@ -92,6 +94,7 @@ class _Engine:
         self.plan, self.store, self.executor, self.workshop = plan, store, executor, workshop
         self.run, self.ledger = run, ledger
         self.steps = {**plan.pipeline.steps, **plan.pipeline.finals}
+        self.decisions: dict[str, Decision] = dict(plan.decisions)
         self.names: dict[str, str] = {"id": run, "name": plan.request.name, "pipeline": plan.pipeline.name}
         self.before: dict[str, Before] = {}
         self.evaluated: dict[str, Evaluated] = {}
@@ -122,14 +125,11 @@ class _Engine:
         )
 
     def _needs(self) -> dict[str, Need]:
-        needs = {}
-        for name in self.plan.runs:
-            step = self.steps[name]
-            if step.has_process:
-                needs[name] = self._need(step)
-        return needs
+        return {name: self._need(self.steps[name]) for name in self.plan.runs if self.steps[name].has_process}
 
     def _need(self, step: Step) -> Need:
+        if step.cpu == 1 and step.memory is None:
+            return Need(min(1.0, self.workshop.cpu))
         cpu = settle(step.cpu, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
         return Need(min(float(cpu), self.workshop.cpu), memory_of(step, self.plan))
 
@@ -166,6 +166,7 @@ class _Engine:
             self.plan, pipeline=replace(self.plan.pipeline, steps=finals), graph=graph, selection=selection_of(set(finals), graph),
             decisions={name: Run(step=name) for name in graph.order},
         )  # fmt: skip
+        self.decisions |= plan.decisions
         needs = {name: self._need(self.plan.pipeline.finals[name]) for name in finals}
         self.schedule = Schedule(plan, needs, self.schedule.capacity, "finish_independent")
         yield from self._loop(None)
@@ -209,6 +210,7 @@ class _Engine:
             for name in self.schedule.begin(time.monotonic()):
                 moved = True
                 self._begin(self.steps[name])
+            moved = moved or self.schedule.closing
 
     def tell(self, event: Event) -> None:
         if not self.pending:
@@ -297,14 +299,20 @@ class _Engine:
         self.tell(ended)
 
     def _kept(self, past: StepEnded, status: str, run: str, reason: str) -> StepEnded:
+        outputs = past.outputs
+        if not past.produced_by and outputs:  # joined by the plan: this run is the first to have it
+            outputs = {n: {**o, "run": o["run"] or self.run} for n, o in outputs.items()}
         return replace(
             past, status=status, reason=reason, reused_from=run, produced_by=past.produced_by or run or self.run,
-            attempt=0, seconds=0.0, notes=(), exit_code=None,
+            attempt=0, seconds=0.0, notes=(), exit_code=None, outputs=outputs,
         )  # fmt: skip
 
     def _begin(self, step: Step) -> None:
-        decision = self.schedule.plan.decisions[step.name]
+        decision = self.decisions[step.name]
         assert isinstance(decision, Run)
+        if step.deferred:
+            self._spread(step, decision)
+            return
         world, pipeline, params = self.plan.world, self.plan.pipeline, self.plan.params
         try:
             if step.when is not True and not (
@@ -319,6 +327,9 @@ class _Engine:
         except StoreDamaged as error:
             self.broken = 5
             self.end(StepEnded(step=step.name, status="failed", cause="environment", reason=error.text))
+            return
+        if step.joins:
+            self.end(self._joined(step, evaluated))
             return
         self.evaluated[step.name] = evaluated
         if step.kind in AT_ONCE:
@@ -336,13 +347,28 @@ class _Engine:
             return
         self._attempt(step, evaluated)
 
+    def _joined(self, step: Step, evaluated: Evaluated) -> StepEnded:
+        lost = [n for n in step.items if self.schedule.ends.get(n) in ("failed", "upstream_failed")]
+        notes = (f"{len(lost)} of {len(step.items)} items failed and left null: {', '.join(lost[:5])}",) if lost else ()
+        return replace(join_ended(step.name, evaluated, self.run), notes=notes)
+
+    def _spread(self, step: Step, decision: Run) -> None:
+        """Put the items of a fan-out in its place, now that what its axes are computed from has ended."""
+        try:
+            known = Known(self.plan.pipeline, self.plan.params, self.before, self.plan.world)
+            made = spread(step, known)
+        except EvaluationError as error:
+            self.end(StepEnded(step=step.name, status="failed", cause="expression", reason=str(error)))
+            return
+        self.steps |= made
+        self.decisions |= {name: replace(decision, step=name) for name in made}
+        self.schedule.spread(step.name, made, {n: self._need(s) for n, s in made.items() if s.has_process})
+
     def _fresh(self, step: Step, success: StepEnded) -> bool:
         expires = step.cache.expire_after
         if expires is not None and time.time() - success.at > expires:
             return False
-        damage = self.store.damaged(
-            ((o["digest"], o["type"]) for o in success.outputs.values() if o.get("digest")), whole=True
-        )
+        damage = self.store.damaged(artifacts(success.outputs.values()), whole=True)
         for found in damage:
             self.store.quarantine(found.digest)
         return not damage
@@ -395,7 +421,7 @@ class _Engine:
                 self.plan.world,
                 {**self.names, "outputs_at": f"{root}/work/", "inputs_at": f"{root}/"},
             )
-        base = self.plan.pipeline.base
+        base = step.base
         sealed = step.workdir != "project"
         work = os.path.normpath(f"{root}/work/{base}") if sealed else f"{root}/work"
         cwd = work if sealed else os.path.normpath(f"{self.workshop.root}/{base}")
@@ -421,7 +447,8 @@ class _Engine:
             "run": self.names, "step": step.name, "attempt": attempt,
             "params": {k: self._seen(v, cwd) for k, v in evaluated.values.items()},
             "inputs": {k: self._seen(v, cwd) for k, v in evaluated.inputs.items()},
-            "outputs": {o["name"]: o["path"] for o in outputs}, "each": {},
+            "outputs": {o["name"]: o["path"] for o in outputs},
+            "each": {k: self._seen(v, cwd) for k, v in evaluated.each.items()},
         }  # fmt: skip
         links, copies, trees = self._staging(step, evaluated, cwd) if sealed else self._staged_apart(evaluated)
         timeout = settle(step.timeout, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
@@ -453,6 +480,8 @@ class _Engine:
     @staticmethod
     def _seen(value: Any, cwd: str) -> Any:
         """Return a value as a step's context has it: artifacts by absolute path."""
+        if isinstance(value, list):
+            return [_Engine._seen(item, cwd) for item in value]
         return (
             os.path.normpath(f"{cwd}/{value}")
             if isinstance(value, Artifact) and not value.startswith("/")
@@ -475,7 +504,7 @@ class _Engine:
             links.append((target, *self._source(artifact)))
         copies = []
         for location in step.code:
-            target = os.path.normpath(f"{cwd}/{os.path.relpath('/' + location, '/' + self.plan.pipeline.base)}")
+            target = os.path.normpath(f"{cwd}/{os.path.relpath('/' + location, '/' + step.base)}")
             if not any(target.startswith(f"{folder}/") for folder in linked) and all(
                 target != link[0] for link in links
             ):
@@ -581,7 +610,7 @@ class _Engine:
     def _hints(self, step: Step, outcome: Outcome) -> tuple[str, ...]:
         """Where a step missed a file that the project has, say which line to add (best effort)."""
         hints = []
-        base = os.path.normpath(f"{self.workshop.root}/{self.plan.pipeline.base}")
+        base = os.path.normpath(f"{self.workshop.root}/{step.base}")
         for found in re.finditer(
             r"No such file or directory: '([^'\n]+)'|No module named '([\w.]+)'|(?:^|: )([\w./-]+): No such file",
             outcome.tail,
@@ -647,7 +676,9 @@ class _Engine:
         wanted = expect.status or ("failed" if "failed" in expect.steps.values() else "succeeded")
         ends = {**dict.fromkeys(self.plan.decisions, "not_selected"), **(self.ends or self.schedule.ends)}
         wrong = [
-            f"{name} ended {ends[name]}, expected {end}" for name, end in expect.steps.items() if ends[name] != end
+            f"{name} ended {ends.get(name, 'not_run')}, expected {end}"
+            for name, end in expect.steps.items()
+            if ends.get(name, "not_run") != end
         ]
         if status != wanted:
             wrong.insert(0, f"the run ended {status}, expected {wanted}")
@@ -668,11 +699,16 @@ class _Engine:
                 )
             except (EvaluationError, StoreDamaged):
                 continue
-            if isinstance(value, Artifact):
-                value = {"type": value.kind, "digest": value.digest, "name": value.name}
             if value is not None:
-                results[name] = plain_json(value)
+                results[name] = _result(value)
         return results
+
+
+def _result(value: Any) -> Any:
+    """Return an output of a pipeline as the record has it."""
+    if isinstance(value, Artifact):
+        return {"type": value.kind, "digest": value.digest, "name": value.name}
+    return [_result(item) for item in value] if isinstance(value, list) else plain_json(value)
 
 
 def search_path() -> str:
@@ -693,8 +729,7 @@ def _upper(name: str) -> str:
 def verify_kept(plan: Plan, store: Store, whole: bool) -> None:
     """Check all stored bytes that the plan stands on; raises StoreDamaged naming what to run again."""
     kept = {n: d for n, d in plan.decisions.items() if isinstance(d, Reuse | Cached)}
-    artifacts = [(o["digest"], o["type"]) for d in kept.values() for o in d.past.outputs.values() if o.get("digest")]
-    damage = store.damaged(artifacts, whole)
+    damage = store.damaged([found for d in kept.values() for found in artifacts(d.past.outputs.values())], whole)
     if not damage:
         return
     bad = {d.digest: d.what for d in damage}
@@ -702,9 +737,10 @@ def verify_kept(plan: Plan, store: Store, whole: bool) -> None:
     steps: list[str] = []
     for name, decision in kept.items():
         for output, o in decision.past.outputs.items():
-            if o.get("digest") in bad:
-                lines.append(f"output {output} of {name} ({decision.past.produced_by}) {bad[o['digest']]}")
-                steps.append(name)
+            for digest, _ in artifacts([o]):
+                if digest in bad:
+                    lines.append(f"output {output} of {name} ({decision.past.produced_by}) {bad[digest]}")
+                    steps.append(name)
     lines = lines or [f"{d.digest} {d.what}" for d in damage]
     raise DamagedResults(
         "; ".join(lines),

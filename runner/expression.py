@@ -10,12 +10,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NoReturn
 
 from .errors import suggest
-from .values import Duration, text_of, to_seconds
+from .values import Duration, Marked, plain, text_of, to_seconds
 
 
 class ExpressionError(Exception):
@@ -101,7 +101,20 @@ class Call:
     at: int
 
 
-Node = Literal | Ref | Call
+@dataclass(frozen=True)
+class Bound:
+    """A parameter of an inner pipeline: the value that the step which stands for the pipeline gives it."""
+
+    name: str
+    tree: Any  # a literal, a Template, or a file of the project
+    at: int = 0
+
+    @property
+    def template(self) -> Template | None:
+        return self.tree if isinstance(self.tree, Template) else None
+
+
+Node = Literal | Ref | Call | Bound
 
 
 @dataclass(frozen=True)
@@ -135,6 +148,8 @@ def refs(node: Node) -> Iterator[Ref]:
         case Call():
             for arg in node.args:
                 yield from refs(arg)
+        case Bound(template=Template() as template):
+            yield from template.refs()
 
 
 def unguarded(node: Node) -> Iterator[Ref]:
@@ -149,6 +164,10 @@ def unguarded(node: Node) -> Iterator[Ref]:
         case Call():
             for arg in node.args:
                 yield from unguarded(arg)
+        case Bound(template=Template() as template):
+            for part in template.parts:
+                if not isinstance(part, str):
+                    yield from unguarded(part)
 
 
 # --- parsing ----------------------------------------------------------------------------------------------------
@@ -425,6 +444,8 @@ def check(node: Node, scope: Scope) -> Type:
             return type_of(value)
         case Ref():
             return scope(node)
+        case Bound():
+            raise AssertionError("types are checked before a pipeline is put into another")
         case Call(name="coalesce" | "default"):
             return _check_coalesce(node, scope)
         case Call():
@@ -444,12 +465,12 @@ def type_of(value: Any) -> Type:
         case str():
             return STRING
         case list() | tuple():
-            return Type("list", _common([type_of(v) for v in value]))
+            return Type("list", common([type_of(v) for v in value]))
         case _:
             return OBJECT
 
 
-def _common(types: Sequence[Type]) -> Type:
+def common(types: Sequence[Type]) -> Type:
     present = [t for t in types if t.name != "null"]
     optional = any(t.optional for t in types) or len(present) < len(types)
     names = {t.name for t in present}
@@ -469,11 +490,11 @@ def _common(types: Sequence[Type]) -> Type:
 def _check_coalesce(node: Call, scope: Scope) -> Type:
     _check_arity(node)
     types = [check(arg, scope) for arg in node.args]
-    common = _common(types)
+    shared = common(types)
     closed = any(not t.optional and t.name != "null" for t in types)
-    if common.name == "any" and not any(t.name == "any" for t in types):
+    if shared.name == "any" and not any(t.name == "any" for t in types):
         raise ExpressionError("E203", f"{node.name}() needs values of one type", node.at)
-    return Type(common.name, common.item, not closed)
+    return Type(shared.name, shared.item, not closed)
 
 
 def _check_arity(node: Call) -> None:
@@ -495,6 +516,8 @@ def _show(node: Node) -> str:
             return json.dumps(node.value)
         case Call():
             return f"{node.name}(...)"
+        case Bound():
+            return node.name
 
 
 def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
@@ -522,7 +545,7 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
 
     match name:
         case "list":
-            return Type("list", _common(types))
+            return Type("list", common(types))
         case "and" | "or" | "not":
             for index in range(len(types)):
                 need(index, "boolean")
@@ -531,7 +554,7 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
             left, right = types
             if "any" in (left.name, right.name):
                 need(0 if left.name == "any" else 1, "string")
-            if "null" not in (left.name, right.name) and _common(types).name == "any":
+            if "null" not in (left.name, right.name) and common(types).name == "any":
                 raise ExpressionError("E203", f"cannot compare {left} and {right}", at)
             return BOOLEAN
         case "<" | "<=" | ">" | ">=":
@@ -551,7 +574,7 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
             elif (
                 types[1].name == "list"
                 and types[1].item
-                and _common([types[0], types[1].item]).name == "any"
+                and common([types[0], types[1].item]).name == "any"
                 and types[1].item.name != "any"
             ):
                 raise ExpressionError("E203", f"a {types[1]} holds no {types[0]}", at)
@@ -597,6 +620,7 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
         case "join":
             need(0, "list")
             item = types[0].item
+            _refuse_gaps(node, item)
             if item and item.name not in _IN_TEXT and item.name != "any":
                 raise ExpressionError("E203", f"join() cannot make text of a {item}", at)
             if len(types) == 2:
@@ -612,6 +636,7 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
             if len(types) == 1:
                 need(0, "list")
                 item = types[0].item or ANY
+                _refuse_gaps(node, item)
                 if item.name not in _NUMERIC:
                     raise ExpressionError("E203", f"{name}() needs numbers, not {types[0]}", at)
                 return item
@@ -621,6 +646,7 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
         case "sum":
             need(0, "list")
             item = types[0].item or ANY
+            _refuse_gaps(node, item)
             if item.name not in _NUMERIC:
                 raise ExpressionError("E203", f"sum() needs numbers, not {types[0]}", at)
             return item
@@ -631,10 +657,18 @@ def _check_call(node: Call, types: list[Type], scope: Scope) -> Type:
             return NUMBER if len(types) == 2 else INTEGER
         case _:  # if
             need(0, "boolean")
-            common = _common(types[1:])
-            if common.name == "any" and not any(t.name == "any" for t in types[1:]):
+            shared = common(types[1:])
+            if shared.name == "any" and not any(t.name == "any" for t in types[1:]):
                 raise ExpressionError("E203", f"both branches of if() need one type, not {types[1]} and {types[2]}", at)
-            return common
+            return shared
+
+
+def _refuse_gaps(node: Call, item: Type | None) -> None:
+    if item is not None and item.optional:
+        raise ExpressionError(
+            "E203", f"{_show(node.args[0])} may have null elements, which {node.name}() cannot take", _start(node.args[0]),
+            "read the list in a step, or take $(steps.NAME.best.outputs.OUTPUT)",
+        )  # fmt: skip
 
 
 def _check_pattern(node: Call) -> None:
@@ -670,7 +704,7 @@ def check_text(template: Template, scope: Scope) -> None:
 
 # --- evaluating -------------------------------------------------------------------------------------------------
 
-Lookup = Callable[[Ref], Any]
+Lookup = Callable[[Ref | Bound], Any]
 
 
 def evaluate(node: Node, lookup: Lookup, read_json: Callable[[Any], Any]) -> Any:
@@ -678,7 +712,7 @@ def evaluate(node: Node, lookup: Lookup, read_json: Callable[[Any], Any]) -> Any
     match node:
         case Literal(value=value):
             return value
-        case Ref():
+        case Ref() | Bound():
             return lookup(node)
         case Call(name="and"):
             return evaluate(node.args[0], lookup, read_json) and evaluate(node.args[1], lookup, read_json)
@@ -693,6 +727,16 @@ def evaluate(node: Node, lookup: Lookup, read_json: Callable[[Any], Any]) -> Any
                 if value is not None:
                     return value
             return None
+        case Call(name="index", args=(Ref(path=("steps", _, "outputs", _)) as ref, at)):
+            index = evaluate(at, lookup, read_json)  # only this element is read, of a list of thousands
+            try:
+                return (
+                    lookup(replace(ref, path=(*ref.path, str(index)))) if isinstance(index, int) else lookup(ref)[index]
+                )
+            except (KeyError, IndexError):
+                raise EvaluationError(f"there is no element {index!r} of {ref}") from None
+            except TypeError:
+                raise EvaluationError(f"{ref} is missing") from None
         case Call():
             args = [evaluate(arg, lookup, read_json) for arg in node.args]
             try:
@@ -749,7 +793,7 @@ def _apply(name: str, args: list[Any], read_json: Callable[[Any], Any]) -> Any:
         case "len":
             return len(args[0])
         case "string":
-            return text_of(args[0])
+            return _kept(name, text_of(args[0]), args)
         case "integer":
             return _integer(args[0])
         case "number":
@@ -759,11 +803,11 @@ def _apply(name: str, args: list[Any], read_json: Callable[[Any], Any]) -> Any:
         case "json":
             return pointer(read_json(args[0]), args[1] if len(args) == 2 else "")
         case "basename":
-            return text_of(args[0]).rstrip("/").rsplit("/", 1)[-1]
+            return _kept(name, text_of(args[0]).rstrip("/").rsplit("/", 1)[-1], args)
         case "join":
-            return (args[1] if len(args) == 2 else ",").join(text_of(v) for v in args[0])
+            return _kept(name, (args[1] if len(args) == 2 else ",").join(text_of(v) for v in args[0]), args)
         case "lower":
-            return text_of(args[0]).lower()
+            return _kept(name, text_of(args[0]).lower(), args)
         case "starts_with":
             return text_of(args[0]).startswith(args[1])
         case "matches":
@@ -777,6 +821,12 @@ def _apply(name: str, args: list[Any], read_json: Callable[[Any], Any]) -> Any:
             return sum(args[0])
         case _:  # round
             return round(args[0], args[1]) if len(args) == 2 else round(args[0])
+
+
+def _kept(name: str, text: str, args: list[Any]) -> str:
+    """Return a text made of others; where a file is among them, it stands for that file's content in fingerprints."""
+    marked = any(isinstance(a, Marked) or (isinstance(a, list) and any(isinstance(v, Marked) for v in a)) for a in args)
+    return Marked(text, {"function": name, "of": plain(args)}) if marked else text
 
 
 def _plain(value: Any) -> Any:

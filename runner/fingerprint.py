@@ -6,15 +6,15 @@ paths and names that do not matter; its digest is the fingerprint (the definitio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import expression
 from .errors import printable
-from .expression import EvaluationError, Ref, Template
+from .expression import Bound, EvaluationError, Ref, Template
 from .pipeline import Output, Pipeline, ProjectPath, Step, overlapping, relative
-from .values import Artifact, Marked, alike, digest_of, plain, short, text_of
+from .values import Artifact, Marked, alike, digest_of, file_name, plain, short, text_of
 
 FORMAT = 1
 
@@ -28,19 +28,46 @@ class Produced:
     value: Any = None
     digest: str = ""
     size: int = 0
+    name: str = ""  # of an artifact that is not called as its step declares: its last path component
+    items: tuple[Produced | None, ...] | None = None  # of a list of artifacts
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {"type": self.type, "run": self.run}
-        return {**out, "digest": self.digest, "size": self.size} if self.digest else {**out, "value": self.value}
+        if self.items is not None:
+            return {**out, "items": [item.to_json() if item else None for item in self.items]}
+        if not self.digest:
+            return {**out, "value": self.value}
+        return {**out, "digest": self.digest, "size": self.size, **({"name": self.name} if self.name else {})}
 
     @staticmethod
     def of_json(value: Mapping[str, Any]) -> Produced:
-        return Produced(value["type"], value["run"], value.get("value"), value.get("digest", ""), value.get("size", 0))
+        items = value.get("items")
+        return Produced(
+            value["type"], value["run"], value.get("value"), value.get("digest", ""), value.get("size", 0), value.get("name", ""),
+            None if items is None else tuple(Produced.of_json(item) if item else None for item in items),
+        )  # fmt: skip
 
     @property
     def identity(self) -> str:
         """The digest of its content, for artifacts and values alike."""
+        if self.items is not None:
+            return digest_of([[item.identity, item.name] if item else None for item in self.items])
         return self.digest or digest_of(plain(self.value))
+
+    @property
+    def label(self) -> str:
+        """What an artifact is called in the name of an item: its file and its content."""
+        word = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in self.name[:40])
+        return f"{word}@{self.identity.removeprefix('sha256:')[:12]}"
+
+
+def artifacts(outputs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield digest and type of every file and directory in outputs as a record has them, those in lists too."""
+    for output in outputs:
+        if output.get("digest"):
+            yield output["digest"], output["type"]
+        elif "items" in output:
+            yield from artifacts(item for item in output["items"] if item)
 
 
 @dataclass(frozen=True)
@@ -88,6 +115,16 @@ class Evaluated:
     reads: tuple[Read, ...]
     artifacts: Mapping[str, Artifact]  # everything to stage, by its path in the attempt
     values: Mapping[str, Any]  # parameters read, as values
+    made: Mapping[str, Produced] = field(default_factory=dict)  # by a step that only joins
+    each: Mapping[str, Any] = field(default_factory=dict)  # of an item: axis -> value
+
+
+_LEFT = frozenset({"succeeded", "cached", "reused"})
+# Fields of a kind that decide nothing about its result.
+_OUTSIDE: Mapping[str, tuple[str, ...]] = {"condition": ("then", "else"), "pipeline": ("outputs",)}
+
+
+_NOTHING = Before("not_run")
 
 
 class MissingInput(EvaluationError):
@@ -96,7 +133,7 @@ class MissingInput(EvaluationError):
 
 def staged_path(step: str, output: Output) -> str:
     """Return where another step's output lies in the attempt, relative to the working directory."""
-    return f".inputs/{step}/{output.name}/{_last(output.path)}"
+    return f".inputs/{file_name(step)}/{output.name}/{_last(output.path)}"
 
 
 def param_artifact(location: str, kind: str, world: World, base: str, name: str) -> Artifact:
@@ -137,6 +174,24 @@ def settle(
     return _Evaluation(step, pipeline, params, before, world, run).tree(tree)
 
 
+def axis_values(
+    step: Step, pipeline: Pipeline, params: Mapping[str, Any], before: Mapping[str, Before], world: World
+) -> tuple[dict[str, list[Any]], tuple[Read, ...]]:
+    """Return the values of a fan-out's axes, artifacts as Produced, and what they were computed from.
+
+    Raises EvaluationError where an axis has none.
+    """
+    assert step.foreach is not None
+    evaluation = _Evaluation(step, pipeline, params, before, world, {})
+    axes: dict[str, list[Any]] = {}
+    for axis, tree in step.foreach.over.items():
+        values = evaluation.tree(tree)
+        if not isinstance(values, list | tuple):
+            raise MissingInput(f"the axis `{axis}` of {step.name} has no values: what it is computed from is missing")
+        axes[axis] = [evaluation.element_of(axis, value) for value in values]
+    return axes, tuple(evaluation.reads[k] for k in sorted(evaluation.reads))
+
+
 class _Evaluation:
     def __init__(
         self,
@@ -153,31 +208,106 @@ class _Evaluation:
         self.reads: dict[tuple[str, str], Read] = {}
         self.artifacts: dict[str, Artifact] = {}
         self.inputs: dict[str, Any] = {}
+        self.found: dict[str, Produced] = {}  # what was looked up, by its path in the attempt
+        self.bound: dict[str, Any] = {}  # parameters of the inner pipeline that the step was written in
 
     def result(self) -> Evaluated:
         step = self.step
+        if step.kind == "foreach":
+            return self._gathered()
+        for read in step.axis_reads:
+            self._check_axis(read)
         for name, tree in step.inputs.items():
             self.inputs[name] = self.tree(tree, name)
         own = {key: self.tree(tree) for key, tree in step.own.items()}
         env = {key: self.tree(tree) for key, tree in step.env.items()}
         key = [self.tree(tree) for tree in step.cache.key]
-        recipe = self._recipe(own, env, key)
+        each = {axis: self.each(axis) for axis in step.each if "." not in axis}
+        recipe = self._recipe(own, env, key, each)
+        made = {}
+        if step.kind == "pipeline":
+            made = {name: self.produced(name, value) for name, value in own["outputs"].items() if value is not None}
+            recipe["outputs"] = {name: [found.identity, found.name] for name, found in made.items()}
+            own = {}
         return Evaluated(
             own=own, env=env, inputs=self.inputs, recipe=recipe, fingerprint=digest_of(recipe),
             params={name: plain(value) for name, value in self.params.items()},
-            reads=tuple(self.reads[k] for k in sorted(self.reads)), artifacts=self.artifacts, values=self.params,
+            reads=tuple(self.reads[k] for k in sorted(self.reads)), artifacts=self.artifacts,
+            values=self.bound or self.params, made=made, each=each,
         )  # fmt: skip
 
-    def _recipe(self, own: Mapping[str, Any], env: Mapping[str, Any], key: list[Any]) -> dict[str, Any]:
+    def _check_axis(self, read: Read) -> None:
+        """Refuse to be an item of an axis that would have other values now."""
+        found = self.before.get(read.step)
+        produced = found.outputs.get(read.output) if found else None
+        if produced is None or produced.identity != read.digest:
+            raise MissingInput(f"the items of {self.step.of} were made of another {read.step}.{read.output}")
+        self.reads[(read.step, read.output)] = replace(read, run=produced.run)
+
+    def _gathered(self) -> Evaluated:
+        """Join the items of a fan-out: each output becomes the list of theirs; null where an item left none."""
+        step, fan = self.step, self.step.foreach
+        assert fan is not None
+        made: dict[str, Produced] = {}
+        reads = []
+        results = [(name, self.before.get(name, _NOTHING)) for name in step.items]
+        for output in step.outputs.values():
+            found = []
+            for name, before in results:
+                produced = before.outputs.get(output.name) if before.status in _LEFT else None
+                found.append(produced)
+                if produced is not None:
+                    reads.append(Read(name, output.name, produced.identity, produced.run))
+            if output.is_artifact or any(p is not None and p.items is not None for p in found):
+                named = tuple(
+                    p and (p if p.name or p.items is not None else replace(p, name=_last(output.path))) for p in found
+                )
+                made[output.name] = Produced("list", "", items=named)
+            else:
+                made[output.name] = Produced("list", "", value=[p and p.value for p in found])
+        labels = [name[len(step.name) :] for name in step.items]
+        made[".count"] = Produced("integer", "", value=len(labels))
+        if fan.best:
+            for axis in fan.over:
+                made[f".each.{axis}"] = self._axis(step.each[axis])
+        recipe = {
+            "format": FORMAT, "kind": "foreach", "items": labels,
+            "content": digest_of([[name, found.identity] for name, found in sorted(made.items())]),
+        }  # fmt: skip
+        return Evaluated({}, {}, {}, recipe, digest_of(recipe), {}, tuple(reads), {}, {}, made)
+
+    @staticmethod
+    def _axis(values: list[Any]) -> Produced:
+        if any(isinstance(value, Produced) for value in values):
+            return Produced("list", "", items=tuple(values))
+        return Produced("list", "", value=values)
+
+    def produced(self, name: str, value: Any) -> Produced:
+        """Return a value of an inner pipeline as an output of the step that stands for it."""
+        if isinstance(value, Artifact):
+            if str(value) not in self.found:
+                raise EvaluationError(f"output `{name}`: {value} is a file of the project, which no step made")
+            return replace(self.found[str(value)], name=value.name)
+        if isinstance(value, list) and any(isinstance(item, Artifact | list) for item in value):
+            return Produced(
+                "list", "", items=tuple(None if item is None else self.produced(name, item) for item in value)
+            )
+        return Produced(self.step.outputs[name].type.name, "", value=plain(value))
+
+    def _recipe(
+        self, own: Mapping[str, Any], env: Mapping[str, Any], key: list[Any], each: Mapping[str, Any]
+    ) -> dict[str, Any]:
         step, ignore = self.step, self.step.cache.ignore
-        own = {k: v for k, v in own.items() if step.kind != "condition" or k == "if"}
+        own = {k: v for k, v in own.items() if k not in _OUTSIDE.get(step.kind, ())}
         recipe: dict[str, Any] = {"format": FORMAT, "kind": step.kind, "own": plain(own)}
         if not step.has_process:
             return recipe
+        if each:
+            recipe["each"] = plain(each)  # the step finds it in its context
         recipe["env"] = plain({k: v for k, v in env.items() if k not in ignore})
         recipe["inputs"] = plain({k: v for k, v in self.inputs.items() if k not in ignore})
         recipe["code"] = [
-            [relative(place, self.pipeline.base), executable, digest]
+            [relative(place, step.base), executable, digest]
             for place in step.code
             for digest, executable in (self.world.code[place],)
         ]
@@ -197,7 +327,7 @@ class _Evaluation:
             case Template():
                 return self.template(tree)
             case ProjectPath():
-                return self.staged(param_artifact(tree.location, tree.kind, self.world, self.pipeline.base, name))
+                return self.staged(param_artifact(tree.location, tree.kind, self.world, self.step.base, name))
             case list():
                 return [self.tree(item) for item in tree]
             case dict():
@@ -230,15 +360,16 @@ class _Evaluation:
             self.artifacts[str(value)] = value
         return value
 
-    def lookup(self, ref: Ref) -> Any:
+    def lookup(self, ref: Ref | Bound) -> Any:
+        if isinstance(ref, Bound):
+            value = self.bound[ref.name] = self.tree(ref.tree, ref.name)
+            return value
         match ref.path:
             case ("params", name):
                 value = self.all_params[name]
                 param = self.pipeline.params[name]
                 if param.type.name in ("file", "dir"):
-                    value = self._file(
-                        name, param_artifact(value, param.type.name, self.world, self.pipeline.base, name)
-                    )
+                    value = self._file(name, param_artifact(value, param.type.name, self.world, self.step.base, name))
                 self.params[name] = value
                 return value
             case ("inputs", name):
@@ -258,7 +389,46 @@ class _Evaluation:
                 return found.taken
             case ("steps", name, "outputs", output):
                 return self.output(name, output)
+            case ("steps", name, "outputs", output, index):
+                return self.output(name, output, int(index))
+            case ("steps", name, "count"):
+                return self.output(name, ".count")
+            case ("steps", name, "best", "outputs", output):
+                return self._best(name, output)
+            case ("steps", name, "best", "each", axis):
+                return self._best(name, f".each.{axis}")
+            case ("each", axis):
+                return self.each(axis)
+            case ("each", key, axis):
+                return self.each(f"{key}.{axis}")
         raise AssertionError(ref)
+
+    def element_of(self, axis: str, value: Any) -> Any:
+        """Return a value of an axis as an item keeps it."""
+        if value is None:
+            raise MissingInput(f"the axis `{axis}` of {self.step.name} has a value that is missing")
+        if isinstance(value, Artifact):
+            if str(value) not in self.found:
+                raise EvaluationError(f"the axis `{axis}`: {value} is a file of the project, which no step made")
+            return replace(self.found[str(value)], name=value.name)
+        return plain(value)
+
+    def each(self, axis: str) -> Any:
+        """Return the value that this item has on an axis."""
+        value = self.step.each[axis]
+        return self._element(value, f".inputs/{axis.rpartition('.')[2]}") if isinstance(value, Produced) else value
+
+    def _best(self, name: str, output: str) -> Any:
+        """Return what the item with the least or greatest number has; the first of equals."""
+        fan = self.pipeline.step(name).foreach
+        assert fan is not None and fan.best is not None
+        wanted, mode = fan.best
+        numbers = self.output(name, wanted)
+        ranked = [(number, index) for index, number in enumerate(numbers or ()) if number is not None]
+        if not ranked:
+            raise MissingInput(f"no item of {name} has `{wanted}`, so none is the best")
+        best = min(ranked)[1] if mode == "min" else min(ranked, key=lambda r: (-r[0], r[1]))[1]
+        return self.output(name, output, best)
 
     def _file(self, name: str, artifact: Artifact) -> Artifact:
         for output in self.step.outputs.values():
@@ -269,19 +439,43 @@ class _Evaluation:
         self.artifacts[str(artifact)] = artifact
         return artifact
 
-    def output(self, name: str, output: str) -> Any:
+    def output(self, name: str, output: str, index: int | None = None) -> Any:
+        """Return an output of a step, or one element of a list that it is."""
         found = self.before.get(name)
         produced = found.outputs.get(output) if found else None
         if produced is None:
             return None
         self.reads[(name, output)] = Read(name, output, produced.identity, produced.run)
+        if index is not None and not -len(produced.items or produced.value) <= index < len(
+            produced.items or produced.value
+        ):
+            raise IndexError
+        if produced.items is not None:
+            place = f".inputs/{file_name(name)}/{output.lstrip('.')}"
+            if index is not None:
+                return self._element(produced.items[index], f"{place}/{index % len(produced.items)}")
+            return [self._element(item, f"{place}/{i}") for i, item in enumerate(produced.items)]
+        if not produced.digest:
+            return produced.value if index is None else produced.value[index]
+        declared = self.pipeline.step(name).outputs[output]
+        last = produced.name or _last(declared.path)
+        return self._stored(produced, f".inputs/{file_name(name)}/{output}/{last}")
+
+    def _element(self, produced: Produced | None, place: str) -> Any:
+        """Return one element of a list of artifacts, staged in a folder of its own."""
+        if produced is None:
+            return None
+        if produced.items is not None:
+            return [self._element(item, f"{place}/{i}") for i, item in enumerate(produced.items)]
         if not produced.digest:
             return produced.value
-        declared = self.pipeline.step(name).outputs[output]
-        path = staged_path(name, declared)
-        return self.staged(
-            Artifact(self.run.get("inputs_at", "") + path, produced.type, _last(path), produced.digest, "store:")
-        )
+        return self._stored(produced, f"{place}/{produced.name}")
+
+    def _stored(self, produced: Produced, path: str) -> Artifact:
+        value = Artifact(self.run.get("inputs_at", "") + path, produced.type, _last(path), produced.digest, "store:")
+        self.found[str(value)] = produced
+        self.artifacts[str(value)] = value
+        return value
 
 
 def holds(conditions: list[Any]) -> bool:

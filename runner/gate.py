@@ -39,10 +39,14 @@ def gate(
     before = sorted(step.before)
     if any(name not in ends for name in before):
         return Wait()
+    if step.joins and (closed := _lacks_parts(step, ends, tolerated)):
+        return closed
     branch = step.branch
     stopped = ""
     for name in before:
         end = ends[name]
+        if step.kind == "foreach" and name in step.reads:
+            continue  # of the items only failures count, and those were looked at
         is_gate = branch is not None and name == branch.condition
         if end in GOOD or end == "skipped" or (step.trigger == "all_done" and not is_gate):
             continue
@@ -60,9 +64,35 @@ def gate(
         if outcome is not branch.outcome:
             return Closed("skipped", f"{branch.condition} is {'true' if outcome else 'false'}", branch.condition)
     for name in before:
+        if step.kind == "foreach" and name in step.reads:
+            continue  # an item that its own `when` skips leaves null
         if ends[name] == "skipped" and not _does_without(step, name, "skipped"):
             return Closed("skipped", f"{name} was skipped", name)
     return Start()
+
+
+def _lacks_parts(step: Step, ends: Mapping[str, str], tolerated: Collection[str]) -> Closed | None:
+    """Return why the items of a fan-out, or the steps of an inner pipeline, cannot be joined."""
+    bad = [name for name in (step.items or sorted(step.reads)) if ends[name] in ("failed", "upstream_failed")]
+    if step.on_failure == "continue" and step.kind == "foreach":
+        bad = []  # they leave null
+    elif step.on_failure != "continue":
+        bad = [name for name in bad if name not in tolerated]
+    if bad:
+        what = f"{len(bad)} of {len(step.items)} items failed: " if step.items else ""
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        failed = "" if step.items else " failed"
+        return Closed("upstream_failed", f"{what}{', '.join(bad[:3])}{more}{failed}", bad[0])
+    stopped = [
+        name
+        for name in (step.items or sorted(step.reads))
+        if ends[name] not in (*GOOD, "skipped", "failed", "upstream_failed")
+    ]
+    if stopped:
+        return Closed(
+            "not_run", f"{stopped[0]} {'was stopped' if ends[stopped[0]] == 'stopped' else 'did not run'}", stopped[0]
+        )
+    return None
 
 
 def _does_without(step: Step, name: str, end: str) -> bool:

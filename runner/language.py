@@ -7,7 +7,7 @@ words of its messages. Names, types of expressions, edges and files belong to `p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -25,12 +25,7 @@ OUTPUT_TYPES = ["file", "dir", "string", "integer", "number", "boolean", "list",
 SCALAR = ["string", "number", "boolean"]
 
 # Fields and kinds of the language that this version refuses by name.
-LATER = {
-    "pipeline": {"secrets", "runtimes"},
-    "defaults": {"runtime"},
-    "step": {"foreach", "runtime", "isolation", "network"},
-}
-KINDS_LATER = {"notebook", "approval", "callback", "pipeline", "register"}
+LATER = {"step": {"isolation", "network"}}
 
 Schema = dict[str, Any]
 
@@ -233,6 +228,98 @@ RESOURCES = closed(
     },
 )
 ENV = mapping("Environment variables of the step.", {"type": SCALAR}, named=False)
+AXES = mapping("Values of some axes.", {"description": "A value of the axis."})
+FOREACH = closed(
+    "foreach",
+    "One item of the step for each combination of values; its outputs are lists.",
+    {
+        "over": mapping(
+            "Axis -> its values: a list, or one expression that gives a list. Several axes are multiplied.",
+            {
+                "type": ["array", "string"],
+                "description": "The values of an axis, or $(params.x), $(steps.s.outputs.o).",
+            },
+            minProperties=1,
+        ),
+        "include": {"type": "array", "description": "Further items: a value for every axis.", "items": AXES},
+        "exclude": {
+            "type": "array",
+            "description": "Items to leave out: those that have all these values.",
+            "items": {**AXES, "minProperties": 1},
+        },
+        "max_parallel": whole("How many items run at once, at most."),
+        "fail_fast": {
+            "type": "boolean",
+            "default": True,
+            "description": "After the failure of an item no other item starts; false: all others run first.",
+        },
+        "max_items": {**whole("More items than this are an error.", default=1000), "maximum": 1_000_000},
+        "best": closed(
+            "best",
+            "Which item is $(steps.NAME.best).",
+            {
+                "output": name("A number output of the step."),
+                "mode": {"type": "string", "enum": ["min", "max"], "description": "The least or the greatest."},
+            },
+            ("output", "mode"),
+        ),
+    },
+    ("over",),
+)
+SECRET = closed(
+    "secret",
+    "Where a secret is; its value is never in a file of the runner.",
+    {
+        "env": patterned(
+            "The environment variable of the runner that holds it.",
+            "^[A-Za-z_][A-Za-z0-9_]*$",
+            "the name of an environment variable",
+        ),
+        "file": text("The file that holds it: an absolute path, or one in the project."),
+        "version": text("Counts in the fingerprint: change it when a new value must run steps anew."),
+    },
+)
+RUNTIME_KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], str]] = {
+    "host": (
+        {"lock": text("A lock file; its bytes are in the fingerprint.")},
+        (),
+        "The interpreter and programs of this machine.",
+    ),
+    "venv": (
+        {
+            "requirements": text("A requirements file; the environment is made of it and shared by all that name it."),
+            "lock": text("A fully pinned requirements file, in place of `requirements`."),
+            "python": text("The interpreter: 3.12, python3.12 or a path; the runner's own if not given."),
+            "path": text("An environment that is there already: its folder."),
+        },
+        (),
+        "A virtual environment of Python.",
+    ),
+    "container": (
+        {
+            "image": text("The image, by digest (name@sha256:...) so that it stays what it is."),
+            "engine": {
+                "type": "string",
+                "enum": ["docker", "podman"],
+                "description": "The program that runs it; the first that is there if not given.",
+            },
+        },
+        ("image",),
+        "A container for each attempt.",
+    ),
+}
+_RUNTIME_COMMON: dict[str, Schema] = {
+    "inherit_env": {
+        "type": "array",
+        "description": "Variables of the runner that steps get; their values are in the fingerprint.",
+        "items": patterned("A variable.", "^[A-Za-z_][A-Za-z0-9_]*$", "the name of an environment variable"),
+    },
+    "preload": {
+        "type": "array",
+        "description": "Modules that the parent of python steps imports once.",
+        "items": patterned("A module.", r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", "write package.module"),
+    },
+}
 
 COMMON: dict[str, Schema] = {
     "description": DESCRIPTION,
@@ -274,6 +361,8 @@ PROCESS: dict[str, Schema] = {
         "items": {"type": "string"},
     },
     "env": {"$ref": "#/$defs/env", "description": "Environment variables of the step."},
+    "foreach": {"$ref": "#/$defs/foreach", "description": "One item for each combination of values."},
+    "runtime": name("The runtime that the step runs in; one of `runtimes`."),
     "resources": {"$ref": "#/$defs/resources", "description": "What the step occupies while it runs."},
     "cache": {"$ref": "#/$defs/cache", "description": "Whether an earlier equal success may stand for this step."},
     "workdir": {
@@ -347,14 +436,105 @@ KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], bool, str]] = {
         "Chooses a branch.",
     ),
     "fail": ({"message": text("What to say.")}, ("message",), False, "Ends the run as failed, with a message."),
+    "notebook": (
+        {
+            "notebook": text("The .ipynb file, relative to the pipeline."),
+            "parameters": mapping(
+                "Values for the cell with the tag `parameters`.",
+                {"description": "A value or an expression."},
+                named=False,
+            ),
+            "kernel": text("The kernel's name; the notebook's own if not given."),
+        },
+        ("notebook",),
+        True,
+        "Executes a notebook with papermill.",
+    ),
+    "pipeline": (
+        {
+            "pipeline": text("The inner pipeline's file, relative to this one."),
+            "params": mapping(
+                "Values for the inner pipeline's parameters.", {"description": "A value or an expression."}
+            ),
+        },
+        ("pipeline",),
+        False,
+        "Puts another pipeline in this place.",
+    ),
+    "approval": (
+        {
+            "message": text("What is to be approved."),
+            "approvers": {
+                "type": "array",
+                "minItems": 1,
+                "description": "Login names that may decide; anyone who may write the store if not given.",
+                "items": text("A login name.", minLength=1),
+            },
+            "timeout": duration("How long to wait for a decision."),
+            "on_timeout": {
+                "type": "string",
+                "enum": ["fail", "approve", "reject"],
+                "default": "fail",
+                "description": "What counts as decided when nobody has.",
+            },
+        },
+        ("message",),
+        False,
+        "Waits for a person.",
+    ),
+    "callback": (
+        {
+            "message": text("What is waited for."),
+            "outputs": mapping("The values that come in.", {"$ref": "#/$defs/output"}, minProperties=1),
+            "timeout": duration("How long to wait for them."),
+        },
+        ("outputs",),
+        False,
+        "Waits for values from outside.",
+    ),
+    "register": (
+        {
+            "model": text("A file or dir: $(steps.train.outputs.model)."),
+            "group": patterned(
+                "The registry's group of versions.",
+                r"^[A-Za-z0-9][A-Za-z0-9_.-]*$|\$\(",
+                "a group starts with a letter or digit and holds letters, digits, `_`, `.` and `-`",
+            ),
+            "metrics": mapping(
+                "Numbers kept with the version.", {"type": ["number", "string"], "description": "A number."}
+            ),
+            "status": {
+                "type": "string",
+                "default": "pending",
+                "description": "pending, approved or rejected; or an expression.",
+                "pattern": r"^(pending|approved|rejected)$|^\$\(",
+                "patternErrorMessage": "a version is pending, approved or rejected",
+            },
+            "metadata": mapping("Free values kept with the version.", {"type": SCALAR}, named=False),
+        },
+        ("model", "group"),
+        False,
+        "Makes a new version in the model registry.",
+    ),
+}
+PROCESS_KINDS = frozenset(kind for kind, (_, _, process, _) in KINDS.items() if process)
+# Fields of `COMMON` that a kind without a process lacks, unless it has one of its own by that name.
+_LACKS = {
+    "condition": ("timeout", "grace_period", "retry"),
+    "fail": ("timeout", "grace_period", "retry"),
+    "approval": ("grace_period", "retry"),
+    "callback": ("grace_period", "retry"),
+    "register": ("timeout", "grace_period", "retry"),
+    "pipeline": ("timeout", "grace_period", "retry", "trigger"),
 }
 
 
 def _step(kind: str) -> Schema:
     own, required, process, description = KINDS[kind]
-    fields = {"kind": {"const": kind, "description": description}, **own, **COMMON, **(PROCESS if process else {})}
-    if not process:
-        fields = {k: v for k, v in fields.items() if k not in ("timeout", "grace_period", "retry")}
+    common = {k: v for k, v in COMMON.items() if k not in _LACKS.get(kind, ())}
+    if kind == "pipeline":
+        common |= {"foreach": PROCESS["foreach"], "cache": PROCESS["cache"]}
+    fields = {"kind": {"const": kind, "description": description}, **common, **(PROCESS if process else {}), **own}
     return closed(f"{kind} step", description, fields, ("kind", *required))
 
 
@@ -364,6 +544,11 @@ _SNIPPETS = [
     {"label": "python step", "body": {"kind": "python", "function": "${1:steps.module}:${2:function}", "args": {"${3:name}": "${4:value}"}}},
     {"label": "condition step", "body": {"kind": "condition", "if": "\\$(${1:params.x} <= ${2:1})", "then": ["${3:step}"]}},
     {"label": "fail step", "body": {"kind": "fail", "message": "${1:what went wrong}"}},
+    {"label": "notebook step", "body": {"kind": "notebook", "notebook": "${1:report.ipynb}", "parameters": {"${2:name}": "${3:value}"}}},
+    {"label": "pipeline step", "body": {"kind": "pipeline", "pipeline": "${1:inner.yaml}", "params": {"${2:name}": "${3:value}"}}},
+    {"label": "approval step", "body": {"kind": "approval", "message": "${1:what is to be approved}"}},
+    {"label": "callback step", "body": {"kind": "callback", "outputs": {"${1:result}": {"type": "${2:string}"}}}},
+    {"label": "register step", "body": {"kind": "register", "model": "\\$(steps.${1:train}.outputs.${2:model})", "group": "${3:group}"}},
 ]  # fmt: skip
 
 _DEFAULTS_FIELDS: dict[str, Schema] = {
@@ -372,7 +557,33 @@ _DEFAULTS_FIELDS: dict[str, Schema] = {
     "cache": PROCESS["cache"],
     "env": PROCESS["env"],
     "resources": PROCESS["resources"],
+    "runtime": PROCESS["runtime"],
 }
+
+
+def _runtime(kind: str) -> Schema:
+    own, required, description = RUNTIME_KINDS[kind]
+    fields = {"kind": {"const": kind, "description": description}, **own, **_RUNTIME_COMMON}
+    return closed(f"{kind} runtime", description, fields, ("kind", *required))
+
+
+def _either(title: str, description: str, kinds: Iterable[str]) -> Schema:
+    """One object whose `kind` says which closed branch it fits: an editor then points at the exact place."""
+    names = list(kinds)
+    return {
+        "type": "object",
+        "title": title,
+        "description": description,
+        "required": ["kind"],
+        "properties": {"kind": {"type": "string", "enum": names, "description": f"What the {title} is."}},
+        "allOf": [
+            {
+                "if": {"properties": {"kind": {"const": k}}, "required": ["kind"]},
+                "then": {"$ref": f"#/$defs/{title}_{k}"},
+            }
+            for k in names
+        ],
+    }
 
 
 def pipeline_schema() -> Schema:
@@ -388,6 +599,8 @@ def pipeline_schema() -> Schema:
             "description": DESCRIPTION,
             "labels": LABELS,
             "params": mapping("Typed parameters of a run.", {"$ref": "#/$defs/param"}),
+            "secrets": mapping("Where secrets are; used in `env` only.", {"$ref": "#/$defs/secret"}),
+            "runtimes": mapping("Where steps run.", {"$ref": "#/$defs/runtime"}),
             "defaults": closed("defaults", "Put under every step that lacks the field.", _DEFAULTS_FIELDS),
             "steps": steps,
             "finally": mapping("Steps after all others, whatever their end.", {"$ref": "#/$defs/step"}),
@@ -398,18 +611,7 @@ def pipeline_schema() -> Schema:
         },
         ("apiVersion", "kind", "name", "steps"),
     )
-    step: Schema = {
-        "type": "object",
-        "title": "step",
-        "description": "One step; its kind says which fields it has.",
-        "required": ["kind"],
-        "properties": {"kind": {"type": "string", "enum": list(KINDS), "description": "What the step is."}},
-        "allOf": [
-            {"if": {"properties": {"kind": {"const": k}}, "required": ["kind"]}, "then": {"$ref": f"#/$defs/step_{k}"}}
-            for k in KINDS
-        ],
-        "defaultSnippets": _SNIPPETS,
-    }
+    step = {**_either("step", "One step; its kind says which fields it has.", KINDS), "defaultSnippets": _SNIPPETS}
     defs = {
         "param": PARAM,
         "output": OUTPUT,
@@ -417,9 +619,13 @@ def pipeline_schema() -> Schema:
         "cache": CACHE,
         "resources": RESOURCES,
         "env": ENV,
+        "foreach": FOREACH,
+        "secret": SECRET,
+        "runtime": _either("runtime", "Where steps run.", RUNTIME_KINDS),
         "step": step,
     }
-    return _document("pipeline", body, {**defs, **{f"step_{k}": _step(k) for k in KINDS}})
+    branches = {f"runtime_{k}": _runtime(k) for k in RUNTIME_KINDS} | {f"step_{k}": _step(k) for k in KINDS}
+    return _document("pipeline", body, {**defs, **branches})
 
 
 def run_schema() -> Schema:
@@ -480,7 +686,7 @@ def run_schema() -> Schema:
                     "accept",
                     "One step whose stale result is accepted.",
                     {
-                        "step": name("The reused step."),
+                        "step": text("The reused step or item."),
                         "reason": patterned("Why it is sound.", r"[^.\s]", 'write why it is sound, in place of "..."'),
                         "cause": patterned(
                             "The cause printed by the plan.",
@@ -500,9 +706,9 @@ def run_schema() -> Schema:
                         "enum": ["succeeded", "failed", "stopped"],
                         "description": "How the run ends.",
                     },
-                    "run": names("Exactly the steps with decision run."),
+                    "run": selectors("Exactly the steps with decision run."),
                     "steps": mapping(
-                        "How single steps end.",
+                        "How single steps and items end.",
                         {
                             "type": "string",
                             "enum": [
@@ -517,6 +723,7 @@ def run_schema() -> Schema:
                                 "not_selected",
                             ],
                         },
+                        named=False,
                     ),
                 },
             ),
@@ -608,11 +815,7 @@ def _where(document: Document, at: Keys) -> str:
 
 
 def _later(at: Keys, field: str) -> bool:
-    if not at:
-        return field in LATER["pipeline"]
-    if at[0] in ("steps", "finally") and len(at) == 2:
-        return field in LATER["step"]
-    return field in LATER.get(str(at[-1]), ())
+    return len(at) == 2 and at[0] in ("steps", "finally") and field in LATER["step"]
 
 
 def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
@@ -659,11 +862,6 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
             yield _mistyped(document, at, shown, value, error)
         case "enum" | "const":
             options = error.validator_value if rule == "enum" else [error.validator_value]
-            if at and at[-1] == "kind" and value in KINDS_LATER and len(at) == 3:
-                yield document.diagnostic(
-                    "E112", f"`kind: {value}` is not supported yet", at, help=f"this version has: {', '.join(KINDS)}"
-                )
-                return
             if at == ("apiVersion",):
                 yield document.diagnostic(
                     "E107",

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from .errors import Diagnostic
 from .expression import Template, Type
+from .language import PROCESS_KINDS
 
 Tree = Any  # a literal, a Template, a ProjectPath, or a list or mapping of these
 
@@ -21,6 +22,9 @@ class Files(Protocol):
 
     def kind(self, location: str) -> str | None:
         """Return file, dir or None."""
+
+    def read(self, location: str) -> bytes:
+        """Return the bytes of a file: of an inner pipeline."""
 
     def expand(self, pattern: str, base: str) -> list[str]:
         """Return the locations of the files that a `code` entry names, sorted; raise ValueError if not allowed."""
@@ -89,6 +93,23 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class Fan:
+    """`foreach`: what the items of a step are made of."""
+
+    key: str  # what `each` refers to: the step's name where it was written
+    over: Mapping[str, Tree]  # axis -> a list, or a template that gives one
+    include: tuple[Mapping[str, Any], ...] = ()
+    exclude: tuple[Mapping[str, Any], ...] = ()
+    max_parallel: int | None = None
+    fail_fast: bool = True
+    max_items: int = 1000
+    best: tuple[str, str] | None = None  # output, min or max
+    reads: frozenset[str] = frozenset()  # steps that the axes are computed from
+    params: frozenset[str] = frozenset()  # parameters that they are computed from
+    body: Mapping[str, Step] = field(default_factory=dict)  # of a `pipeline` step: all of it, for each item
+
+
+@dataclass(frozen=True)
 class Step:
     name: str
     kind: str
@@ -116,6 +137,14 @@ class Step:
     unguarded: frozenset[str] = frozenset()  # those of `reads` that must have succeeded
     params: frozenset[str] = frozenset()  # parameters in its fingerprint
     gate_params: frozenset[str] = frozenset()  # parameters that only decide whether or how long it runs
+    base: str = ""  # location of the folder of the pipeline that it was written in
+    files: tuple[ProjectPath, ...] = ()  # project files that it names, apart from its code
+    foreach: Fan | None = None  # of a fan-out whose items are not known yet, and of one that joins its items
+    # Of an item: axis -> value, a Produced for an artifact; of the step that joins them: axis -> all values.
+    each: Mapping[str, Any] = field(default_factory=dict)
+    axis_reads: tuple[Any, ...] = ()  # of an item with computed axes: the Reads that they were made of
+    within: tuple[tuple[str, str], ...] = ()  # (fan-out, item) that it is or is part of, outermost first
+    items: tuple[str, ...] = ()  # of a `foreach` step: its items, in order
 
     @property
     def before(self) -> frozenset[str]:
@@ -124,7 +153,47 @@ class Step:
 
     @property
     def has_process(self) -> bool:
-        return self.kind not in ("condition", "fail")
+        return self.kind in PROCESS_KINDS and not self.deferred
+
+    @property
+    def deferred(self) -> bool:
+        """Whether it stands for items that are known only once other steps have ended."""
+        return self.foreach is not None and self.kind != "foreach"
+
+    @property
+    def of(self) -> str:
+        """The fan-out that it is an item of, or nothing."""
+        return self.within[-1][0] if self.within and self.within[-1][1] == self.name else ""
+
+    @property
+    def joins(self) -> bool:
+        """Whether it only brings together what other steps left: the items of a fan-out, an inner pipeline."""
+        return self.kind in ("foreach", "pipeline") and not self.deferred
+
+
+@dataclass(frozen=True)
+class Secret:
+    """Where a secret is; its value is read when a run starts, and kept nowhere."""
+
+    name: str
+    env: str = ""
+    file: str = ""  # as written: absolute, or relative to the pipeline
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where steps run."""
+
+    name: str
+    kind: str = "host"  # host, venv or container
+    file: str = ""  # location of the requirements or lock file
+    python: str = ""
+    path: str = ""  # of an environment that is there already
+    image: str = ""
+    engine: str = ""
+    inherit_env: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,6 +212,10 @@ class Pipeline:
     timeout: float | None = None
     max_parallel: int | None = None
     warnings: tuple[Diagnostic, ...] = ()
+    files: tuple[str, ...] = ()  # locations of the inner pipelines' files
+    output_types: Mapping[str, Type] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    runtimes: Mapping[str, Runtime] = field(default_factory=dict)
 
     def step(self, name: str) -> Step:
         """Return a step or one of `finally`; their names are distinct."""

@@ -140,9 +140,9 @@ def to_json(plan: Plan) -> dict[str, Any]:
             "files": {k: v + " x" * (k in plan.world.executables) for k, v in sorted(plan.world.files.items())},
             "code": {k: v[0] + " x" * v[1] for k, v in sorted(plan.world.code.items())},
             "outputs": {
-                f"{name}/{output}": kept["digest"]
+                f"{name}/{output}": Produced.of_json(kept).identity
                 for name, decision in plan.decisions.items() if isinstance(decision, Kept)
-                for output, kept in decision.past.outputs.items() if kept.get("digest")
+                for output, kept in decision.past.outputs.items() if kept.get("digest") or "items" in kept
             },
             "runtime": plan.world.runtime,
         },
@@ -206,7 +206,7 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
             out.update(
                 fingerprint=past.fingerprint,
                 produced_by=past.produced_by,
-                outputs={k: Produced.of_json(v).to_json() for k, v in past.outputs.items()},
+                outputs={k: Produced.of_json(v).to_json() for k, v in past.outputs.items() if not k.startswith(".")},
             )
             if decision.run:
                 out["reused_from"] = decision.run
@@ -277,6 +277,9 @@ def unchanged(plan: Plan, prior: RunRecord) -> bool:
                 before[name] = past.before()
                 if ended is None or ended.fingerprint != past.fingerprint or ended.taken is not past.taken:
                     return False
+                if step.joins:
+                    before[name] = ended.before()
+                    continue
                 if ended.outputs != past.outputs or not _same_values(ended, past):
                     return False
             case Skip():
@@ -284,7 +287,7 @@ def unchanged(plan: Plan, prior: RunRecord) -> bool:
                 if ended is None or ended.status != "skipped":
                     return False
             case Run():
-                if ended is None:
+                if ended is None or step.deferred:
                     return False
                 before[name] = ended.before()
                 skips = _skips(step, plan, before)

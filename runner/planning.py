@@ -18,7 +18,7 @@ from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, RunnerError,
 from .estimate import Estimate, estimate
 from .estimate import to_json as estimate_json
 from .language import check_document
-from .pipeline import Accepted, ProjectPath
+from .pipeline import Accepted
 from .plan import Plan, to_json
 from .planfile import stanza
 from .planschema import plan_schema
@@ -72,9 +72,9 @@ def names_any(asked: Asked, path: str, changed: set[str]) -> bool:
     A file that is gone may have been code by a pattern: below the pipeline's folder it counts.
     """
     pipeline, project = asked.pipeline, asked.project
-    places = {pipeline.path}
+    places = {pipeline.path, *pipeline.files}
     for step in (*pipeline.steps.values(), *pipeline.finals.values()):
-        places |= {*step.code, *(tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath))}
+        places |= {*step.code, *(file.location for file in step.files)}
     for name, param in pipeline.params.items():
         value, base = asked.request.params.get(name, param.default), pipeline.base
         if param.type.name in ("file", "dir") and isinstance(value, str):

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from .document import MAX_BYTES
 from .errors import Diagnostic, Invalid, RunnerError, suggest
 from .executors.worker import manifest_text, signature
 from .expression import EvaluationError
 from .fingerprint import World
-from .pipeline import Pipeline, ProjectPath
-from .values import Artifact, digest_of
+from .pipeline import Pipeline
+from .values import Artifact, digest_of, sha256
 
 _LEFT_OUT = {"__pycache__", ".git", ".runner"}
 _SETTINGS: dict[str, dict[str, type]] = {
@@ -38,8 +39,10 @@ class Settings:
     log_limit: int = 1 << 30
 
 
-# What compiling asked of the file system: paths located, kinds of locations, patterns expanded.
-Answers = tuple[dict[tuple[str, str], str | None], dict[str, str | None], dict[tuple[str, str], list[str]]]
+# What compiling asked of the file system: paths located, kinds of locations, patterns expanded, digests of what was read.
+Answers = tuple[
+    dict[tuple[str, str], str | None], dict[str, str | None], dict[tuple[str, str], list[str]], dict[str, str]
+]
 
 
 class Project:
@@ -49,7 +52,7 @@ class Project:
         self.root = root
         self.input_roots = _input_roots()
         self._kinds: dict[str, str | None] = {}
-        self.answers: Answers = ({}, self._kinds, {})
+        self.answers: Answers = ({}, self._kinds, {}, {})
         self._folders: dict[str, str] = {}
 
     @staticmethod
@@ -81,7 +84,7 @@ class Project:
 
     def answers_still(self, answers: Answers) -> bool:
         """Whether the file system gives the same answers to all that compiling once asked."""
-        located, kinds, expanded = answers
+        located, kinds, expanded, read = answers
         for (path, base), location in located.items():
             with contextlib.suppress(ValueError):
                 if self._locate(path, base) != location:
@@ -89,9 +92,14 @@ class Project:
                 continue
             if location is not None:
                 return False
-        return all(self.kind(location) == kind for location, kind in kinds.items()) and all(
-            self.expand(pattern, base) == found for (pattern, base), found in expanded.items()
-        )
+        try:
+            return (
+                all(self.kind(location) == kind for location, kind in kinds.items())
+                and all(self.expand(pattern, base) == found for (pattern, base), found in expanded.items())
+                and all(sha256(self.read(location)) == digest for location, digest in read.items())
+            )
+        except Invalid:
+            return False
 
     def _locate(self, path: str, base: str) -> str:
         if "\0" in path:
@@ -136,6 +144,15 @@ class Project:
             except ValueError:
                 self._kinds[location] = None
         return self._kinds[location]
+
+    def read(self, location: str) -> bytes:
+        try:
+            with open(self.path(location), "rb") as file:
+                content = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise Invalid([Diagnostic(location, 0, 0, "E109", f"it cannot be read: {error.strerror}")]) from None
+        self.answers[3][location] = sha256(content)
+        return content
 
     def expand(self, pattern: str, base: str) -> list[str]:
         found = self.answers[2][pattern, base] = self._expand(pattern, base)
@@ -186,7 +203,7 @@ class Project:
         }
         code: set[str] = set()
         for step in (*pipeline.steps.values(), *pipeline.finals.values()):
-            wanted |= {tree.location for tree in step.inputs.values() if isinstance(tree, ProjectPath)}
+            wanted |= {tree.location for tree in step.files}
             code.update(step.code)
         files, marks, executables = {}, {}, set()
         for location in sorted(wanted):

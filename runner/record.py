@@ -13,6 +13,7 @@ from .fingerprint import Before, Produced
 from .gate import GOOD
 
 FORMAT = 1
+NO_RESULT = frozenset({"foreach", "pipeline", "approval", "callback"})  # kinds whose success is good for one run only
 UNFINISHED = frozenset({"running", "waiting", "stopping"})
 
 
@@ -96,6 +97,14 @@ class StepEnded(Event):
         """Whether its outputs may stand for the step in another run."""
         return self.status in GOOD
 
+    @property
+    def is_result(self) -> bool:
+        """Whether it is the success of a step that computed something, which another run may take."""
+        return (
+            self.status == "succeeded" and bool(self.fingerprint) and self.recipe.get("kind") not in NO_RESULT
+            and (bool(self.outputs) or self.taken is None)
+        )  # fmt: skip
+
     def before(self) -> Before:
         return Before(
             self.status, {k: Produced.of_json(v) for k, v in self.outputs.items()}, self.taken, self.produced_by
@@ -167,6 +176,11 @@ class RunRecord:
         return "stopped" if self.stopping else "interrupted"
 
     @property
+    def succeeded(self) -> frozenset[str]:
+        """The steps whose results may be taken."""
+        return frozenset(name for name, ended in self.steps.items() if ended.usable)
+
+    @property
     def finished(self) -> bool:
         return self.status not in UNFINISHED
 
@@ -183,6 +197,13 @@ class RunRecord:
                 out[step] = "not_selected"
             else:
                 out[step] = "pending" if self.alive else "not_run"
+        # Items that the run itself found out.
+        out |= {n: e.status for n, e in self.steps.items() if n not in out and n not in self.started.finals}
+        out |= {
+            n: "running" if self.alive else "interrupted"
+            for n in self.running
+            if n not in out and n not in self.started.finals
+        }
         for step in self.started.finals:
             out[step] = self.steps[step].status if step in self.steps else "pending" if self.alive else "not_run"
         return out

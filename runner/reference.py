@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .errors import ReferenceRunError, suggest
+from .expand import deferred
 from .gate import GOOD
 from .graph import Graph
 from .params import check_value
@@ -16,6 +17,7 @@ from .select import Facts, Selection, SelectorError, select, statuses_of, uses_r
 from .values import plain, text_of
 
 Changed = Callable[[RunRecord, str], set[str]]  # the steps that differ now, by own causes of a kind
+View = Callable[[RunRecord | None], tuple[Pipeline, Graph]]  # the pipeline with the items that a reference run gives it
 Same = Callable[[RunRecord, str], bool]  # whether a parameter had the value that this request gives it
 
 
@@ -59,9 +61,10 @@ class Candidate:
 
 
 def choose(
-    request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed, same: Same, now: float
+    request: RunRequest, view: View, past: Past, changed: Changed, same: Same, now: float
 ) -> tuple[Selection, Reference | None]:
     """Return what is selected and the reference run; raises SelectorError or ReferenceRunError."""
+    pipeline, _ = view(None)
     for name, value in request.latest.where.items() if request.latest else ():
         if name not in pipeline.params:
             raise ReferenceRunError(
@@ -73,7 +76,7 @@ def choose(
             )
     wanted = request.reference or ("latest" if _leaves_something(request) else "none")
     if wanted == "none":
-        selection = _select(request, pipeline, graph, None, changed)
+        selection = _select(request, view, None, changed)
         if lacking := [name for name in selection.frontier if name not in request.assume]:
             raise ReferenceRunError(
                 f"the selection needs the outputs of {', '.join(lacking)}, and there is no reference run (`reference: none`)",
@@ -81,17 +84,17 @@ def choose(
             )
         return selection, None
     if wanted != "latest":
-        return _named(wanted, request, pipeline, graph, past, changed)
-    return _latest(request, pipeline, graph, past, changed, lambda record: _misfit(request.latest, record, same, now))
+        return _named(wanted, request, view, past, changed)
+    return _latest(request, view, past, changed, lambda record: _misfit(request.latest, record, same, now))
 
 
 def _leaves_something(request: RunRequest) -> bool:
     return request.select is not None or bool(request.exclude)
 
 
-def _select(
-    request: RunRequest, pipeline: Pipeline, graph: Graph, record: RunRecord | None, changed: Changed
-) -> Selection:
+def facts_of(record: RunRecord | None, pipeline: Pipeline, changed: Changed) -> Facts:
+    """Return what selectors may ask of a run."""
+
     def need(record: RunRecord | None) -> RunRecord:
         if record is None:
             raise SelectorError(
@@ -101,16 +104,20 @@ def _select(
             )
         return record
 
-    facts = Facts(
+    return Facts(
         having_status=lambda status: statuses_of(status, need(record).statuses) & set(pipeline.steps),
         changed=lambda kind: changed(need(record), kind),
     )
+
+
+def _select(request: RunRequest, view: View, record: RunRecord | None, changed: Changed) -> Selection:
+    pipeline, graph = view(record)
+    facts = facts_of(record, pipeline, changed)
     return select(request.select, request.exclude, request.islands, pipeline, graph, facts)
 
 
-def _named(
-    id: str, request: RunRequest, pipeline: Pipeline, graph: Graph, past: Past, changed: Changed
-) -> tuple[Selection, Reference]:
+def _named(id: str, request: RunRequest, view: View, past: Past, changed: Changed) -> tuple[Selection, Reference]:
+    pipeline, _ = view(None)
     record = past.run(id)
     if record is None:
         raise ReferenceRunError(f"there is no run {id}", help="`runner runs` lists them")
@@ -118,8 +125,8 @@ def _named(
         raise ReferenceRunError(f"run {id} is of the pipeline {record.started.pipeline}, not {pipeline.name}")
     if not record.finished:
         raise ReferenceRunError(f"run {id} is {record.status}", help="a reference run must have finished")
-    selection = _select(request, pipeline, graph, record, changed)
-    if lacks := list(unusable(selection, request, pipeline, record)):
+    selection = _select(request, view, record, changed)
+    if lacks := list(unusable(selection, request, view(record)[0], record)):
         raise ReferenceRunError(f"run {id} cannot serve: " + "; ".join(why for _, why in lacks), help=_add(lacks))
     return selection, Reference(record, "named in the request")
 
@@ -146,15 +153,17 @@ def _misfit(wanted: Latest | None, record: RunRecord, same: Same, now: float) ->
 
 def _latest(
     request: RunRequest,
-    pipeline: Pipeline,
-    graph: Graph,
+    view: View,
     past: Past,
     changed: Changed,
     misfit: Callable[[RunRecord], str],
 ) -> tuple[Selection, Reference | None]:
     selectors = [*(request.select or ()), *request.exclude, *request.force]
     by_status = uses_reference(selectors, ("status",))
-    fixed = None if uses_reference(selectors) else _select(request, pipeline, graph, None, changed)
+    pipeline, graph = view(None)
+    # What is selected may depend on the run: by a selector that asks it, or by items that its results give.
+    varies = uses_reference(selectors) or any(True for _ in deferred(pipeline))
+    fixed = None if varies else _select(request, view, None, changed)
     rejected: list[tuple[str, str]] = []
     first_lacks: list[tuple[str, str]] = []
     misfits = 0
@@ -166,8 +175,8 @@ def _latest(
             rejected.append((record.id, wrong))
             misfits += 1
             continue
-        selection = fixed or _select(request, pipeline, graph, record, changed)
-        lacks = list(unusable(selection, request, pipeline, record))
+        selection = fixed or _select(request, view, record, changed)
+        lacks = list(unusable(selection, request, view(record)[0], record))
         if not lacks:
             return selection, Reference(record, _praise(selection), tuple(rejected))
         first_lacks = first_lacks or lacks
@@ -175,7 +184,7 @@ def _latest(
         if by_status:
             raise ReferenceRunError(f"the latest run {record.id} cannot serve: {rejected[-1][1]}", help=_add(lacks))
     if fixed is None:
-        fixed = _select(request, pipeline, graph, None, changed)  # says what it needs
+        fixed = _select(request, view, None, changed)  # says what it needs
     lacking = [name for name in fixed.frontier if name not in request.assume]
     if not lacking and not (request.latest and rejected):
         return fixed, None

@@ -59,7 +59,9 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
         assume=value.get("assume", {}),
         accept=tuple(Accepted(a["step"], a["reason"], a["cause"]) for a in value.get("accept", ())),
         expect=Expect(
-            expect.get("status"), frozenset(expect["run"]) if "run" in expect else None, expect.get("steps", {})
+            expect.get("status"),
+            frozenset(_selector(s) for s in expect["run"]) if "run" in expect else None,
+            expect.get("steps", {}),
         )
         if expect is not None
         else None,

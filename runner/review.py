@@ -12,7 +12,7 @@ from .errors import SelectionError
 from .fingerprint import Cause, shown
 from .pipeline import Param
 from .reference import unusable
-from .select import selection_of
+from .select import quoted, selection_of, written_as
 from .values import alike, plain
 from .verdict import SAME, Case, Gate, Standing, Verdict, content, roots
 
@@ -358,7 +358,8 @@ class _Reviewing:
             if not more:
                 break
             least |= more
-        lines = [f"select: [{', '.join(found.steps)}]"]
+        names = written_as(found.steps, self.pipeline, self.graph)
+        lines = [f"select: [{', '.join(map(quoted, names))}]"]
         if self.case.request.exclude:
             lines.append("exclude: []")
         if len(found.pieces) > 1 and not self.case.request.islands:
@@ -429,7 +430,7 @@ def _causes(verdict: Verdict) -> str:
 
 
 def _accept(step: str, cause: str) -> Remedy:
-    return Remedy("accept", f'accept: [{{step: {step}, cause: {cause[:9]}, reason: "..."}}]')
+    return Remedy("accept", f'accept: [{{step: {quoted(step)}, cause: {cause[:9]}, reason: "..."}}]')
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,12 +6,13 @@ The engine reports how steps end; the schedule answers with what to begin and wh
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .decide import Cached, Reuse, Run, Skip
 from .gate import Closed, Start, Wait, gate
-from .pipeline import Retry
+from .pipeline import Retry, Step
 from .plan import Plan
 
 
@@ -37,7 +38,7 @@ class Schedule:
     """The state of one run's steps; `begin` and `closed` are drained by the engine."""
 
     plan: Plan
-    needs: Mapping[str, Need]  # of the steps that start a process
+    needs: dict[str, Need]  # of the steps that start a process
     capacity: Capacity
     failure_policy: str
     ends: dict[str, str] = field(default_factory=dict)
@@ -47,12 +48,17 @@ class Schedule:
 
     def __post_init__(self) -> None:
         chosen = self.plan.selection.steps
-        place = self.plan.graph.place
-        self._left = {name: sum(1 for _ in self.plan.pipeline.steps[name].before) for name in chosen}
-        self._ready: list[tuple[int, str]] = []
-        self._waiting: list[tuple[float, int, str]] = []  # retries: time, place
-        self._closed: list[tuple[str, Closed]] = []
-        self._place = place
+        self.steps: dict[str, Step] = dict(self.plan.pipeline.steps)  # grows when a fan-out is spread
+        self._after: dict[str, list[str]] = dict(self.plan.graph.after)
+        self._left = {name: len(self.plan.graph.before[name]) for name in chosen}
+        self._ready: list[tuple[float, str]] = []
+        self._waiting: list[tuple[float, float, str]] = []  # retries: time, place
+        self._closed: deque[tuple[str, Closed]] = deque()
+        self._place: dict[str, float] = dict(self.plan.graph.place)
+        self._active: dict[str, dict[str, int]] = {}  # fan-out with `max_parallel` -> its begun items, steps under way
+        # fan-out -> item that waits for another one to end -> its steps
+        self._parked: dict[str, dict[str, list[tuple[float, str]]]] = {}
+        self._broken: dict[str, str] = {}  # fan-out of which no further item starts -> the item that failed
         self.tolerated = frozenset(n for n, s in self.plan.pipeline.steps.items() if s.on_failure == "continue")
         self._cpu = 0.0
         self._memory = 0
@@ -86,16 +92,56 @@ class Schedule:
         self._open.discard(name)
         self.ends[name] = status
         self.taken[name] = taken
-        if status == "failed" and self.failure_policy == "fail_fast" and name not in self.tolerated:
-            self.held = self.held or f"{name} failed"
-        for reader in self.plan.graph.after[name]:
+        self._note_item(name, status)
+        for reader in self._after[name]:
             if reader in self._open:
                 self._left[reader] -= 1
                 if not self._left[reader]:
                     self._look(reader)
 
+    def _note_item(self, name: str, status: str) -> None:
+        """Heed what the end of a step means for its fan-outs and for the run."""
+        step = self.steps[name]
+        failed = status == "failed" and name not in self.tolerated
+        lenient = False
+        for fan, item in step.within:
+            foreach = self.steps[fan].foreach
+            assert foreach is not None
+            if failed and foreach.fail_fast:
+                self._broken.setdefault(fan, name)
+            lenient = lenient or not foreach.fail_fast
+            if foreach.max_parallel is not None and name == item:
+                self._active.get(fan, {}).pop(item, None)
+                if waiting := self._parked.get(fan):
+                    for parked in waiting.pop(next(iter(waiting))):
+                        heapq.heappush(self._ready, parked)
+        # Where the other items go on after a failure, the failure counts once all of them have ended.
+        counts = failed and not lenient
+        counts = counts or (step.kind == "foreach" and status == "upstream_failed" and name not in self.tolerated)
+        if counts and self.failure_policy == "fail_fast":
+            self.held = self.held or f"{name} failed"
+
+    def spread(self, name: str, made: Mapping[str, Step], needs: Mapping[str, Need]) -> None:
+        """Put the items of a fan-out in its place, now that its axes are known; `made` has its join, too."""
+        self.steps |= made
+        self.needs |= needs
+        self.tolerated |= {n for n, s in made.items() if s.on_failure == "continue"}
+        start, inside = self._place[name], set(made)
+        for index, new in enumerate(made):
+            self._place[new] = start + (index + 1) / (len(made) + 2) if new != name else start
+            self._left[new] = 0
+            self._open.add(new)
+        self._after |= {new: [] for new in made if new != name}
+        for new, step in made.items():
+            for before in step.before & inside:
+                self._after[before].append(new)
+                self._left[new] += 1
+        for new in made:
+            if not self._left[new]:
+                self._look(new)
+
     def _look(self, name: str) -> None:
-        match gate(self.plan.pipeline.steps[name], self.ends, self.taken, self.tolerated):
+        match gate(self.steps[name], self.ends, self.taken, self.tolerated):
             case Start():
                 heapq.heappush(self._ready, (self._place[name], name))
             case Closed() as closed:
@@ -106,16 +152,18 @@ class Schedule:
     def closed(self) -> Iterator[tuple[str, Closed]]:
         """Yield the steps that will not start; the engine ends each before it asks for the next."""
         while self._closed:
-            yield self._closed.pop(0)
+            yield self._closed.popleft()
 
     def begin(self, now: float) -> Iterator[str]:
         """Yield the steps to begin now, in topological order, as far as there is room."""
         while self._waiting and self._waiting[0][0] <= now:
             _, place, name = heapq.heappop(self._waiting)
             heapq.heappush(self._ready, (place, name))
-        passed: list[tuple[int, str]] = []
+        passed: list[tuple[float, str]] = []
         while self._ready and not self.held and len(passed) < 64:
             place, name = heapq.heappop(self._ready)
+            if self.steps[name].within and not self._may_begin(place, name):
+                continue
             need = self.needs.get(name)
             if need is None:
                 yield name
@@ -130,6 +178,32 @@ class Schedule:
                     break
         for item in passed:
             heapq.heappush(self._ready, item)
+
+    def _may_begin(self, place: float, name: str) -> bool:
+        """Whether the fan-outs around a step let it begin; else it is closed, or parked until an item has ended."""
+        within = self.steps[name].within
+        for fan, _ in within:
+            if fan in self._broken:
+                self._closed.append((name, Closed("not_run", f"{self._broken[fan]} failed", self._broken[fan])))
+                return False
+        for fan, item in within:
+            foreach = self.steps[fan].foreach
+            if foreach is None or foreach.max_parallel is None:
+                continue
+            active = self._active.setdefault(fan, {})
+            if item not in active and len(active) >= foreach.max_parallel:
+                self._parked.setdefault(fan, {}).setdefault(item, []).append((place, name))
+                return False
+        for fan, item in within:
+            foreach = self.steps[fan].foreach
+            if foreach is not None and foreach.max_parallel is not None:
+                self._active[fan][item] = 1
+        return True
+
+    @property
+    def closing(self) -> bool:
+        """Whether there are steps to close."""
+        return bool(self._closed)
 
     def _fits(self, need: Need) -> bool:
         if len(self.running) >= self.capacity.workers:
@@ -163,13 +237,9 @@ class Schedule:
 
     def remaining(self) -> Iterator[tuple[str, Closed]]:
         """Yield what never started, once all is over, with the reason."""
-        for name in self.plan.graph.sorted(self._open):
-            bad = [
-                b
-                for b in sorted(self.plan.pipeline.steps[name].before)
-                if self.ends.get(b) in ("failed", "upstream_failed")
-            ]
-            if bad and self.plan.pipeline.steps[name].trigger != "all_done":
+        for name in sorted(self._open, key=lambda n: (self._place[n], n)):
+            bad = [b for b in sorted(self.steps[name].before) if self.ends.get(b) in ("failed", "upstream_failed")]
+            if bad and self.steps[name].trigger != "all_done":
                 closed = Closed(
                     "upstream_failed",
                     f"{bad[0]} {'failed' if self.ends[bad[0]] == 'failed' else 'ended upstream_failed'}",

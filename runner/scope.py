@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from . import expression
@@ -12,7 +13,7 @@ from .expression import BOOLEAN, INTEGER, STRING, ExpressionError, Ref, Template
 from .pipeline import Output, Param, ProjectPath, Tree
 
 _RUN_FIELDS = ("id", "name", "pipeline", "status")
-LATER_ROOTS = {"secrets", "each"}
+_ROOTS = ("params", "steps", "inputs", "outputs", "each", "secrets", "run")
 
 
 class Names(Protocol):
@@ -21,6 +22,8 @@ class Names(Protocol):
     document: Document
     params: dict[str, Param]
     outputs: dict[str, dict[str, Output]]
+    axes: dict[str, dict[str, Type]]  # of the steps with `foreach`
+    secrets: Mapping[str, Any]
     raw: dict[str, dict[str, Any]]  # the steps as written, those of `finally` too
     finals: set[str]  # of the steps, those of `finally`
     maybe: set[str]  # steps that can leave nothing in a good run
@@ -38,6 +41,12 @@ class Names(Protocol):
         """Return the value of one of a step's inputs."""
 
 
+def _element(body: Mapping[str, Any], output: Output) -> Type:
+    """Return the type of the elements of a fan-out's list: items may be skipped, fail, or leave an output out."""
+    lacks = output.optional or body.get("when", True) is not True or body.get("on_failure") == "continue"
+    return Type(output.type.name, output.type.item, lacks)
+
+
 class Reader:
     """Reads the scalars of one step: parses them, checks their types, notes what they refer to."""
 
@@ -50,6 +59,7 @@ class Reader:
         self.params: set[str] = set()
         self.guardless: list[tuple[Ref, Keys]] = []  # data references outside coalesce
         self.place: Keys = ()
+        self.secret_allowed = False  # whether a secret may stand where this reader reads
 
     def tree(self, value: Any, at: Keys, *, text: bool = False, optional: bool = False) -> Tree:
         """Return `value` with every text that holds an expression parsed and checked."""
@@ -141,7 +151,7 @@ class Reader:
                 self.params.add(ref.path[1])
             if ref.path[0] == "steps" and len(ref.path) > 2 and ref.path[1] in self.compiler.raw:
                 self.steps.add(ref.path[1])
-                if id(ref) in guardless and ref.path[2] == "outputs":
+                if id(ref) in guardless and ref.path[2] in ("outputs", "best", "count"):
                     self.unguarded.add(ref.path[1])
                     self.guardless.append((ref, at))
 
@@ -191,29 +201,49 @@ class Reader:
                     where = "`finally` only" if name == "status" else "`message`, `env` and `finally` only"
                     raise ExpressionError("E205", f"run.{name} may be used in {where}", ref.at)
                 return STRING
-            case (root, *_) if root in LATER_ROOTS:
-                raise ExpressionError("E112", f"`{root}.` is not supported yet", ref.at)
-            case (root,) if root not in ("params", "steps", "inputs", "outputs", "run"):
+            case ("each", axis):
+                axes = self.compiler.axes.get(self.step, {})
+                if "foreach" not in self.body:
+                    raise ExpressionError("E202", "this step has no `foreach`, so no `each`", ref.at, "add `foreach`")
+                if axis not in axes:
+                    raise ExpressionError(
+                        "E202", f"`foreach` has no axis `{axis}`", ref.ats[1], suggest(axis, axes, "axes")
+                    )
+                return axes[axis]
+            case ("secrets", name):
+                if name not in self.compiler.secrets:
+                    raise ExpressionError(
+                        "E202", f"no secret `{name}`", ref.ats[1], suggest(name, self.compiler.secrets, "secrets")
+                    )
+                if not self.secret_allowed:
+                    raise ExpressionError(
+                        "E214", "a secret may be used in `env` only, alone", ref.at,
+                        f"write `env: {{NAME: $(secrets.{name})}}` and let the program read NAME",
+                    )  # fmt: skip
+                return STRING
+            case (root,) if root not in _ROOTS:
                 close = nearest(root, self.compiler.params)
                 help = (
                     f"did you mean `params.{root}`?"
                     if root in self.compiler.params
                     else close.replace("`", "`params.", 1)
                     if close
-                    else "names start with params., steps., inputs., outputs. or run."
+                    else "names start with params., steps., inputs., outputs., each., secrets. or run."
                 )
                 raise ExpressionError("E202", f"no name `{root}`", ref.at, help)
-        if ref.path[0] not in ("params", "steps", "inputs", "outputs", "run"):
+        if ref.path[0] not in _ROOTS:
             raise ExpressionError(
                 "E202",
                 f"no name `{ref.path[0]}`",
                 ref.at,
-                suggest(ref.path[0], ["params", "steps", "inputs", "outputs", "run"], "roots"),
+                suggest(ref.path[0], _ROOTS, "roots"),
             )
         forms = {
             "params": "params.NAME",
             "inputs": "inputs.NAME",
             "outputs": "outputs.NAME",
+            "each": "each.AXIS",
+            "secrets": "secrets.NAME",
             "run": "run.id, run.name or run.pipeline",
         }
         raise ExpressionError(
@@ -232,19 +262,41 @@ class Reader:
                 ref.at,
                 "write $(outputs.NAME) for the path of an own output",
             )
-        kind = self.compiler.raw[step]["kind"]
+        body = self.compiler.raw[step]
+        kind = body["kind"]
         match rest:
             case ("outputs", name):
-                outputs = self.compiler.outputs[step]
-                if name not in outputs:
+                output = self._output_of(step, name, ref.ats[3])
+                if "foreach" in body:
+                    return Type("list", _element(body, output), self._may_lack(step))
+                return Type(output.type.name, output.type.item, output.optional or self._may_lack(step))
+            case ("count",) | ("best", *_) if "foreach" not in body:
+                raise ExpressionError(
+                    "E202",
+                    f"step `{step}` has no `foreach`, so no `{rest[0]}`",
+                    ref.ats[2],
+                    "its outputs are single values",
+                )
+            case ("count",):
+                return Type("integer", None, self._may_lack(step))
+            case ("best", *_) if "best" not in body["foreach"]:
+                raise ExpressionError(
+                    "E202", f"`foreach` of step `{step}` says not what is `best`", ref.ats[2],
+                    "add `best: {output: NAME, mode: min}` to it",
+                )  # fmt: skip
+            case ("best", "outputs", name):
+                output = self._output_of(step, name, ref.ats[4])
+                return Type(output.type.name, output.type.item, output.optional or self._may_lack(step))
+            case ("best", "each", axis):
+                axes = self.compiler.axes.get(step, {})
+                if axis not in axes:
                     raise ExpressionError(
                         "E202",
-                        f"step `{step}` declares no output `{name}`",
-                        ref.ats[3],
-                        suggest(name, outputs, "outputs"),
+                        f"`foreach` of step `{step}` has no axis `{axis}`",
+                        ref.ats[4],
+                        suggest(axis, axes, "axes"),
                     )
-                output = outputs[name]
-                return Type(output.type.name, output.type.item, output.optional or self._may_lack(step))
+                return replace(axes[axis], optional=self._may_lack(step))
             case ("taken",):
                 if kind != "condition":
                     raise ExpressionError(
@@ -260,8 +312,13 @@ class Reader:
                         "add `trigger: all_done`",
                     )
                 return STRING
-            case ("best" | "count", *_):
-                raise ExpressionError("E112", f"`{rest[0]}` is not supported yet", ref.ats[2])
+        if rest[:1] == ("best",):
+            raise ExpressionError(
+                "E202",
+                f"`{ref}` names nothing",
+                ref.ats[2],
+                f"write steps.{step}.best.outputs.NAME or steps.{step}.best.each.AXIS",
+            )
         options = ["outputs.NAME", "status"] + (["taken"] if kind == "condition" else [])
         raise ExpressionError(
             "E202",
@@ -269,6 +326,14 @@ class Reader:
             ref.ats[min(2, len(ref.ats) - 1)],
             f"write steps.{step}.{options[-1] if kind == 'condition' else options[0]}",
         )
+
+    def _output_of(self, step: str, name: str, at: int) -> Output:
+        outputs = self.compiler.outputs[step]
+        if name not in outputs:
+            raise ExpressionError(
+                "E202", f"step `{step}` declares no output `{name}`", at, suggest(name, outputs, "outputs")
+            )
+        return outputs[name]
 
     def _may_lack(self, step: str) -> bool:
         """Whether this step may start although `step` left nothing."""

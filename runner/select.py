@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from .errors import nearest
 from .graph import Graph
-from .pipeline import Pipeline
+from .pipeline import Pipeline, Step
 
 METHODS = ("kind", "tag", "status", "changed", "param")
 STATUSES = ("failed", "stopped", "not_run", "succeeded", "skipped")
@@ -100,7 +100,8 @@ def select(
         chosen -= out
     if not chosen:
         raise SelectorError("E402", "nothing is selected", "a run needs at least one step")
-    _refuse_holes(chosen, graph, bool(exclude))
+    chosen |= _joins_between(chosen, pipeline, graph)
+    _refuse_holes(chosen, pipeline, graph, bool(exclude))
     pieces = graph.pieces(chosen)
     if len(pieces) > 1 and not islands and written is not None and not uses_reference(written):
         shown = "; ".join(_listed(piece) for piece in pieces[:4])
@@ -110,6 +111,28 @@ def select(
             "add `islands: allow` if that is meant, or run them one by one",
         )
     return selection_of(chosen, graph, ("all",) if written is None else tuple(written), tuple(dict.fromkeys(warnings)))
+
+
+def _joins_between(chosen: set[str], pipeline: Pipeline, graph: Graph) -> set[str]:
+    """Return the joining steps between items and their readers: nobody names those, and they compute nothing."""
+    return {name for name in graph.between(chosen) if pipeline.steps[name].joins}
+
+
+def touched(
+    written: Sequence[str] | None, exclude: Sequence[str], pipeline: Pipeline, graph: Graph, facts: Facts
+) -> set[str]:
+    """Return what a request may select of a pipeline whose items are not known: an item stands for its fan-out."""
+    if written is None:
+        return set(pipeline.steps)
+
+    def whole(text: str) -> str:
+        return re.sub(r"\[[^\]]*\]", "", text)
+
+    chosen = {n for i, t in enumerate(written) for n in expand(whole(t), pipeline, graph, facts, "select", i)}
+    for index, text in enumerate(exclude):
+        if "[" not in text:
+            chosen -= expand(text, pipeline, graph, facts, "exclude", index)
+    return chosen
 
 
 def selection_of(
@@ -127,17 +150,17 @@ def selection_of(
     )
 
 
-def _refuse_holes(chosen: set[str], graph: Graph, excluding: bool) -> None:
+def _refuse_holes(chosen: set[str], pipeline: Pipeline, graph: Graph, excluding: bool) -> None:
     holes = graph.between(chosen)
     if not holes:
         return
+    whole = _as_list(written_as(chosen | holes, pipeline, graph))
     witness = " -> ".join(name if name in chosen else f"{name} (not selected)" for name in graph.witness(chosen))
-    whole = _as_list(graph.sorted(chosen | holes))
-    parts = " then ".join(_as_list(piece) for piece in _convex_pieces(chosen, graph))
+    parts = " then ".join(_as_list(written_as(piece, pipeline, graph)) for piece in _convex_pieces(chosen, graph))
     raise SelectorError(
         "E403",
         f"the selection leaves a hole: {witness}",
-        f"add {_listed(graph.sorted(holes))}: select: {whole}{', and take it out of `exclude`' if excluding else ''}\n        or run the parts one after another: {parts}",
+        f"add {_listed(written_as(holes, pipeline, graph))}: select: {whole}{', and take it out of `exclude`' if excluding else ''}\n        or run the parts one after another: {parts}",
     )
 
 
@@ -155,7 +178,45 @@ def _convex_pieces(chosen: set[str], graph: Graph) -> list[list[str]]:
 
 
 def _as_list(names: Sequence[str]) -> str:
-    return f"[{', '.join(names)}]"
+    return f"[{', '.join(map(quoted, names))}]"
+
+
+def quoted(name: str) -> str:
+    """Return a step's name as an element of a YAML flow list."""
+    if not set(name) & set("[]{},\"'"):
+        return name
+    return f'"{name}"' if '"' not in name else f"'{name}'"
+
+
+def written_as(names: Iterable[str], pipeline: Pipeline, graph: Graph) -> list[str]:
+    """Return how a person writes a set of steps: a fan-out or inner pipeline for all that it consists of."""
+    chosen = set(names)
+    if not any(pipeline.steps[n].within or "/" in n or pipeline.steps[n].joins for n in chosen):
+        return graph.sorted(chosen)
+    whole: dict[str, int] = {}  # of each name that means several steps: how many of them are not chosen
+    for name in pipeline.steps:
+        for above in _above(name):
+            whole[above] = whole.get(above, 0) + (name not in chosen)
+    out: dict[str, None] = {}
+    for name in graph.sorted(chosen):
+        found = next((above for above in _above(name) if not whole[above]), None)
+        if found is not None:
+            out[found] = None
+        elif not any(part in chosen for part in pipeline.steps[name].before if pipeline.steps[name].joins):
+            out[name] = None  # what joins them, and none of them
+    return list(out)
+
+
+def _above(name: str) -> list[str]:
+    """Return all names that mean a step, the widest first: `a`, `a[x=1]`, `a[x=1]/b`."""
+    out, done = [], ""
+    for part in _split(name):
+        base = part.partition("[")[0]
+        out.append(done + base)
+        if base != part:
+            out.append(done + part)
+        done += part + "/"
+    return out
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -169,7 +230,7 @@ _TOKEN = re.compile(
     r"|(?P<range>\.\.)"
     r"|(?P<sign>[()+])"
     r"|(?P<method>[A-Za-z_]+:(?:\"[^\"]*\"|'[^']*'|(?:(?!\.\.)[A-Za-z0-9_.\-])*))"
-    r"|(?P<word>[A-Za-z0-9_*?/\-]+(?:\[[^\]]*\])?)"
+    r"|(?P<word>[A-Za-z0-9_*?/\-](?:[A-Za-z0-9_*?/\-]|\[(?:\"[^\"]*\"|[^\]])*\])*)"
 )
 
 
@@ -348,21 +409,30 @@ class _Parser:
             return {n for n in steps if not self.graph.before[n]}
         if name == "leaves":
             return {n for n in steps if not self.graph.after[n]}
-        if name in steps:
+        if name in steps and not (steps[name].joins or steps[name].items):
             return {name}
-        if "[" in name:
-            raise SelectorError("E112", "items of `foreach` are not supported yet", offset=token.at)
-        if "*" in name or "?" in name:
-            glob = {"*": "[^/]*", "?": "[^/]"}  # neither crosses `/`
-            pattern = re.compile("".join(glob.get(c) or re.escape(c) for c in name) + r"\Z")
-            found = {n for n in steps if pattern.match(n)}
-            if not found:
+        wanted = [_segment(part) for part in _split(name)]
+        found = {n for n in steps if _matches(wanted, n, steps)}
+        if not found:
+            written = [n for n in steps if not steps[n].within]  # items are made, not written
+            if "*" in name or "?" in name:
                 raise SelectorError(
-                    "E402", f"no step matches `{name}`", f"there are: {_listed(list(steps))}", offset=token.at
+                    "E402", f"no step matches `{name}`", f"there are: {_listed(written)}", offset=token.at
                 )
-            return found
-        help = nearest(name, steps) or f"there are: {_listed(list(steps))}"
-        raise SelectorError("E402", f"no step `{name}`", help, offset=token.at)
+            raise SelectorError("E402", f"no step `{name}`", self._near(name, written), offset=token.at)
+        return found
+
+    def _near(self, name: str, written: list[str]) -> str:
+        fan = self.pipeline.steps.get(name.partition("[")[0])
+        if "[" in name and fan is not None and fan.items:
+            return f"the items are: {_listed(fan.items)}"
+        if "[" in name and fan is not None:
+            return (
+                f"`{fan.name}` has no `foreach`"
+                if fan.foreach is None
+                else f"the items of `{fan.name}` are not known before it runs; select {fan.name}"
+            )
+        return nearest(name, written) or f"there are: {_listed(written)}"
 
     def method(self, token: _Token) -> set[str]:
         method, _, value = token.text.partition(":")
@@ -406,6 +476,42 @@ class _Parser:
             help = nearest(value, known) or f"there are: {', '.join(list(known)[:12]) or 'none'}"
             raise SelectorError("E402", f"no step has {method} `{value}`", help, offset=token.at)
         return found
+
+
+_Segment = tuple[re.Pattern[str], frozenset[str]]  # of the name, and the values that an item must have
+
+
+def _split(name: str) -> list[str]:
+    """Return the parts of a name between slashes, those inside brackets left alone."""
+    return [m for m in re.findall(r"(?:\[(?:\"[^\"]*\"|[^\]])*\]|[^/\[])+", name) if m]
+
+
+@lru_cache(maxsize=65_536)
+def _parts(name: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    """Return the parts of a step's name: each with the values of the item that it is, as text."""
+    out = []
+    for part in _split(name):
+        base, _, values = part.partition("[")
+        out.append((base, frozenset(re.findall(r"(?:[^,\"]|\"[^\"]*\")+", values[:-1]))))
+    return tuple(out)
+
+
+def _segment(part: str) -> _Segment:
+    base, _, values = part.partition("[")
+    glob = {"*": "[^/]*", "?": "[^/]"}
+    pattern = re.compile("".join(glob.get(c) or re.escape(c) for c in base) + r"\Z")
+    return pattern, frozenset(v.strip() for v in re.findall(r"(?:[^,\"]|\"[^\"]*\")+", values[:-1]))
+
+
+def _matches(wanted: list[_Segment], name: str, steps: Mapping[str, Step]) -> bool:
+    """Whether a step is meant: a name means all below it, and a fan-out all its items."""
+    parts = _parts(name)
+    if len(parts) < len(wanted):
+        return False
+    for (pattern, values), (base, has) in zip(wanted, parts, strict=False):
+        if not pattern.match(base) or not values <= has:
+            return False
+    return True
 
 
 def _group(terms: Sequence[str], joins: Sequence[str], inner: str, outer: str) -> str:

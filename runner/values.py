@@ -124,6 +124,18 @@ def short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:8]
 
 
+def file_name(step: str) -> str:
+    """Return a step's name as the name of one file or folder that no program takes for a pattern or a path."""
+    if _PLAIN_NAME.fullmatch(step):
+        return step
+    mark = hashlib.sha256(step.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{_ODD.sub('_', step)[:60].strip('_')}~{mark}"
+
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}", re.A)
+_ODD = re.compile(r"[^A-Za-z0-9_.-]+", re.A)
+
+
 def alike(a: Any, b: Any) -> bool:
     """Whether two values are one as JSON: `true` is not 1, and 1.0 is 1."""
     return canonical(plain(a)) == canonical(plain(b))

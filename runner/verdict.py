@@ -224,8 +224,8 @@ class _Judge:
             or recipe.get("format") != FINGERPRINT_FORMAT
         ):
             return False
-        if step.has_process and recipe.get("runtime") != today.world.runtime:
-            return False
+        if step.joins or step.axis_reads or (step.has_process and recipe.get("runtime") != today.world.runtime):
+            return False  # a join is cheaper to do again than to reason about
         if not all(isinstance(tree, Template) for tree in step.inputs.values()):
             return False  # a text may be the name of a file, today or then
         for name in step.params:
@@ -234,7 +234,7 @@ class _Judge:
             if not alike(today.params[name], ended.params[name]):
                 return False
         if step.code or recipe.get("code"):
-            base = today.pipeline.base
+            base = step.base
             code = [[relative(place, base), *today.world.code[place][::-1]] for place in step.code]
             if [list(entry) for entry in recipe.get("code", ())] != code:
                 return False
@@ -298,6 +298,7 @@ class _Judge:
         causes: list[Cause] = [*failure]
         for ended in variants:
             causes += self._causes(step, ended)
+        causes = causes or [Cause("code", "definition")]
         unknown = any(q in self.out.verdicts and self.out.verdicts[q].word == "unknown" for q in step.reads)
         verdict = self._verdict(
             "unknown" if unknown else "stale", step, variants[0], tuple(dict.fromkeys(causes)), "", variants[1:]
@@ -461,6 +462,8 @@ def _mark(value: Any) -> str:
 
 def own_causes(step: Step, ended: StepEnded, today: Today) -> tuple[str, tuple[Cause, ...]]:
     """Return today's fingerprint of `step` on the bytes that it consumed then, and what differs by its own causes."""
+    if step.kind == "foreach":
+        return _items_changed(step, ended)
     consumed: dict[str, Before] = {}
     made = {read[0]: read[3] for read in ended.reads}
     for name in step.reads:
@@ -481,6 +484,19 @@ def own_causes(step: Step, ended: StepEnded, today: Today) -> tuple[str, tuple[C
         return evaluated.fingerprint, ()
     causes = differences(ended.recipe, evaluated.recipe, ended.params, evaluated.params)
     return evaluated.fingerprint, causes or (Cause("code", "definition"),)
+
+
+def _items_changed(step: Step, ended: StepEnded) -> tuple[str, tuple[Cause, ...]]:
+    """Return how the items of a fan-out differ from those that were joined."""
+    old, new = ended.recipe.get("items", []), [name[len(step.name) :] for name in step.items]
+    if old == new:
+        return "", ()
+    before, now = set(old), set(new)
+    changes = [f"{n} is new" for n in new if n not in before] + [f"{n} is gone" for n in old if n not in now]
+    what = "; ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
+    return digest_of([old, new]), (
+        Cause("input", "items", str(len(old)), f"{len(new)} ({what or 'in another order'})"),
+    )
 
 
 CHANGES = {

@@ -21,11 +21,12 @@ import jsonschema_rs
 from runner import document, engine, select
 from runner.compiler import compile_pipeline
 from runner.executors import Call, Outcome
+from runner.expand import expand
 from runner.fingerprint import World
 from runner.graph import Graph
 from runner.language import check_document
 from runner.params import resolve_params
-from runner.pipeline import Pipeline, ProjectPath, RunRequest
+from runner.pipeline import Pipeline, RunRequest
 from runner.plan import Plan, make_plan, to_json
 from runner.planschema import plan_schema
 from runner.record import Event, RunRecord
@@ -56,6 +57,9 @@ class Files:
         if location in self.files:
             return "file"
         return "dir" if any(place.startswith(location + "/") for place in self.files) else None
+
+    def read(self, location: str) -> bytes:
+        return self.files[location].encode()
 
     def expand(self, pattern: str, base: str) -> list[str]:
         location = self.locate(pattern, base)
@@ -157,7 +161,7 @@ class Lab:
 
     def plan(self, request: str = "", now: float = 2e9) -> Plan:
         """Plan a request given as the lines of a run file."""
-        compiled = pipeline(self.text, self.files)
+        compiled = expand(pipeline(self.text, self.files))
         text = "apiVersion: runner/v1\nkind: Run\npipeline: p.yaml\n" + textwrap.dedent(request)
         found = document.parse(text.encode(), "run.yaml")
         check_document(found, "Run")
@@ -174,7 +178,7 @@ class Lab:
         def same(record: RunRecord, name: str) -> bool:
             return alike(values(record)[0][name], record.started.params.get(name))
 
-        selection, reference = choose(asked, compiled, graph, self.store, changed, same, now)
+        selection, reference = choose(asked, lambda record: (compiled, graph), self.store, changed, same, now)
         params, sources = values(reference.record if reference else None)
         today = Today(compiled, params, self.world(compiled, params), self.store)
         made = make_plan(Case(today, graph, asked, sources, selection, reference, now))
@@ -183,7 +187,7 @@ class Lab:
 
     def world(self, compiled: Pipeline, params: Mapping[str, Any]) -> World:
         places = {params[n] for n, p in compiled.params.items() if p.type.name == "file"}
-        places |= {t.location for s in compiled.steps.values() for t in s.inputs.values() if isinstance(t, ProjectPath)}
+        places |= {t.location for s in compiled.steps.values() for t in s.files}
         code = {c: (sha(self.files.files[c]), False) for s in compiled.steps.values() for c in s.code}
         return World({p: sha(self.files.files[p]) for p in places}, code, sha("host"), lambda artifact: None)
 

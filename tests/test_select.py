@@ -56,7 +56,7 @@ def test_a_selector_means(text, steps):
         pytest.param("tag:x", "no step has tag `x`", id="tag that nobody has"),
         pytest.param("tag:", "`tag:` needs a value right after the colon", id="no value"),
         pytest.param("", "the selector is empty", id="empty"),
-        pytest.param("a[depth=4]", "items of `foreach` are not supported yet", id="an item"),
+        pytest.param("a[depth=4]", "no step `a[depth=4]`", id="an item of a step without foreach"),
     ],
 )
 def test_a_selector_is_refused(text, message):

@@ -38,10 +38,11 @@ def command(run: str, step: str | None, follow: bool, attempt: int | None, form:
     id = opened.resolve(run)
     record = opened.run(id)
     assert record is not None  # `resolve` found it
-    names = [*record.started.decisions, *record.started.finals]
+    names = list(record.statuses)
     if step is not None and step not in names:
         raise UsageError(f"run {id} has no step `{step}`", help=suggest(step, names, "steps"))
-    wanted = [step] if step else names
+    # The name of a fan-out or an inner pipeline stands for all that it consists of.
+    wanted = [n for n in names if n == step or n.startswith((f"{step}[", f"{step}/"))] if step else names
     if form == "json":
         click.echo(
             json.dump(
@@ -71,11 +72,13 @@ def _head(name: str, attempt: int, show: bool) -> None:
 
 
 def _files(opened: LocalStore, id: str, step: str) -> list[tuple[int, str]]:
+    from ..values import file_name
+
     record = opened.run(id)
     ended = record.steps.get(step) if record else None
     if ended is not None and ended.status in ("reused", "cached") and ended.produced_by and ended.produced_by != id:
         id = ended.produced_by
-    folder = f"{opened.path}/runs/{id}/logs/{step}"
+    folder = f"{opened.path}/runs/{id}/logs/{file_name(step)}"
     try:
         found = [int(name.removesuffix(".log")) for name in os.listdir(folder)]
     except OSError:

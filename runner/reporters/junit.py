@@ -36,8 +36,10 @@ class Junit:
         ends = {step.step: step for step in self.steps}
         suite = xml.Element("testsuite", name=self.plan.pipeline.name, time=f"{end.seconds:.3f}")
         counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
-        for name, decision in self.plan.decisions.items():
-            if decision.name in ("cut", "unneeded"):
+        planned = {n: d.name for n, d in self.plan.decisions.items() if not self.plan.pipeline.steps[n].joins}
+        found = {n: "run" for n in ends if n not in self.plan.decisions and n not in self.plan.pipeline.finals}
+        for name, decision in (planned | found).items():
+            if decision in ("cut", "unneeded"):
                 continue
             counts["tests"] += 1
             step = ends.get(name)

@@ -14,6 +14,7 @@ from ..estimate import Estimate
 from ..plan import Plan
 from ..reference import Candidate
 from ..review import Finding
+from . import folding
 from .text import accepted_lines, added_time, change_lines, effect_text, gate_state, headline, inherited_lines, why
 
 MARKER = "<!-- runner plan -->"  # finds the comment again
@@ -114,16 +115,11 @@ def _folded(title: str, lines: Iterable[str]) -> list[str]:
 
 
 def _table(plan: Plan) -> list[str]:
-    rows = [
-        f"| {d.name} | {_cell(name)} | {_cell(why(d))} |"
-        for name, d in plan.decisions.items()
-        if d.name not in ("cut", "unneeded")
-    ]
-    rest = [
-        f"| {d.name} | {_cell(name)} | {_cell(why(d))} |"
-        for name, d in plan.decisions.items()
-        if d.name in ("cut", "unneeded")
-    ]
+    lines = {False: [], True: []}  # type: dict[bool, list[str]]
+    for row in folding.rows(plan):
+        said = why(row.one) if row.one else " ".join(row.text.split())
+        lines[row.decision in ("cut", "unneeded")].append(f"| {row.decision} | {_cell(row.name)} | {_cell(said)} |")
+    rows, rest = lines[False], lines[True]
     head = ["| decision | step | why |", "|---|---|---|"]
     return [
         *head,
@@ -153,13 +149,17 @@ def _gates(plan: Plan) -> list[str]:
 
 
 def _drawing(plan: Plan) -> list[str]:
-    near = [n for n, d in plan.decisions.items() if d.name not in ("cut", "unneeded")]
-    shown = list(plan.decisions) if len(plan.decisions) <= NODES else near
+    whole = [n for n in plan.decisions if not plan.pipeline.steps[n].within]  # a fan-out is one box
+    near = [n for n in whole if plan.decisions[n].name not in ("cut", "unneeded")]
+    shown = whole if len(whole) <= NODES else near
     if len(shown) > NODES:
         return []
     place = {name: f"s{index}" for index, name in enumerate(shown)}
     lines = [f'  {place[n]}["{n}"]:::{_class(plan, n)}' for n in shown]
-    lines += [f"  {place[b]} --> {place[n]}" for n in shown for b in plan.graph.before[n] if b in place]
+    lines += list(dict.fromkeys(
+        f"  {place[box]} --> {place[n]}"
+        for n in shown for part in (n, *_parts(plan, n)) for b in plan.graph.before[part] if (box := _box(plan, b)) in place and box != n
+    ))  # fmt: skip
     classes = [
         "  classDef run fill:#cce5ff,stroke:#0b5cad,color:#000", "  classDef reuse fill:#d9f2d9,stroke:#2a7a2a,color:#000",
         "  classDef doubt fill:#ffd9d9,stroke:#b00020,color:#000", "  classDef rest fill:#eeeeee,stroke:#999999,color:#555",
@@ -168,6 +168,17 @@ def _drawing(plan: Plan) -> list[str]:
         "graph: blue runs, green is reused, red needs a decision, grey is left",
         ["```mermaid", "flowchart LR", *lines, *classes, "```"],
     )
+
+
+def _box(plan: Plan, name: str) -> str:
+    within = plan.pipeline.steps[name].within
+    return within[0][0] if within else name
+
+
+def _parts(plan: Plan, name: str) -> Iterator[str]:
+    """Yield the steps that a fan-out's box stands for."""
+    if plan.pipeline.steps[name].kind == "foreach":
+        yield from (n for n in plan.decisions if n != name and _box(plan, n) == name)
 
 
 def _class(plan: Plan, name: str) -> str:

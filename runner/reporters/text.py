@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..decide import Cut, Decision, Reuse, Unneeded, word
+from ..decide import Cut, Decision, Reuse, word
 from ..errors import printable
 from ..estimate import Estimate
 from ..plan import Plan
 from ..record import AttemptFailed, Event, RunEnded, RunRecord, RunStarted, RunStopping, StepEnded, StepStarted
 from ..reference import Candidate
 from ..review import Effect, Finding, GateReport, Remedy, are
+from ..select import written_as
 from ..store import RunSummary
 from ..values import short
 from ..verdict import Verdict
+from .folding import rows
 
 FOLD = 40  # steps of one decision that are listed one by one
 
@@ -65,8 +67,11 @@ def candidate_lines(candidates: Sequence[Candidate]) -> list[str]:
 def headline(plan: Plan, estimate: Estimate | None = None) -> str:
     """Return the verdict on a plan, with how many steps there are of each decision, and how long it takes."""
     counts: dict[str, int] = {}
-    for decision in plan.decisions.values():
-        counts[decision.name] = counts.get(decision.name, 0) + 1
+    alone = {row.name for row in rows(plan) if row.one}
+    for name, decision in plan.decisions.items():
+        # What only joins computes nothing, and counts where it stands for all that it joins.
+        if not plan.pipeline.steps[name].joins or (name in alone and isinstance(decision, Reuse)):
+            counts[decision.name] = counts.get(decision.name, 0) + 1
     marks: dict[str, int] = {}
     for decision in plan.decisions.values():
         if isinstance(decision, Reuse) and not decision.verdict.sound:
@@ -97,21 +102,21 @@ def _safe(line: str) -> str:
 
 
 def _decision_lines(plan: Plan, estimate: Estimate | None) -> list[str]:
-    width = max(len(name) for name in plan.decisions)
-    width = min(width, 32)
+    shown = list(rows(plan))
+    width = min(max(len(row.name) for row in shown), 32)
     lines: list[str] = []
     quiet: dict[str, list[str]] = {}
     counts: dict[str, int] = {}
-    for name, decision in plan.decisions.items():
-        counts[decision.name] = counts.get(decision.name, 0) + 1
-        plain_cut = isinstance(decision, Unneeded) or (
-            isinstance(decision, Cut) and decision.reasons == ("not selected",)
-        )
+    for row in shown:
+        decision = row.one
+        counts[row.decision] = counts.get(row.decision, 0) + 1
+        plain_cut = row.decision == "unneeded" or (isinstance(decision, Cut) and decision.reasons == ("not selected",))
         doubtful = isinstance(decision, Reuse) and not decision.verdict.sound
-        if plain_cut or (counts[decision.name] > FOLD and not doubtful):
-            quiet.setdefault(decision.name, []).append(name)
+        if plain_cut or (counts[row.decision] > FOLD and not doubtful):
+            quiet.setdefault(row.decision, []).append(row.name)
             continue
-        lines.append(f"  {decision.name:<7} {name:<{width}}  {why(decision)}{_time(name, estimate)}")
+        said = why(decision) if decision else row.text
+        lines.append(f"  {row.decision:<7} {row.name:<{width}}  {said}{_time(row.name, estimate)}")
     for decided, names in quiet.items():
         listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         lines.append(f"  {decided:<7} {listed}")
@@ -197,8 +202,11 @@ def inherited_lines(plan: Plan) -> list[str]:
 def effect_text(plan: Plan, effect: Effect) -> str:
     """Return who reads a parameter and what becomes of them."""
     chosen, above = set(plan.selection.steps), set(plan.selection.closure)
-    run = [n + (" (skipped)" if plan.decisions[n].name == "skip" else "") for n in effect.read_by if n in chosen]
-    reused = [n for n in effect.read_by if n in above]
+    skipped = {n for n in effect.read_by if n in chosen and plan.decisions[n].name == "skip"}
+    run = [
+        n + (" (skipped)" if n in skipped else "") for n in _written(plan, [n for n in effect.read_by if n in chosen])
+    ]
+    reused = _written(plan, [n for n in effect.read_by if n in above])
     match effect.word:
         case "effective":
             return f"read by {_names(run)}"
@@ -207,8 +215,12 @@ def effect_text(plan: Plan, effect: Effect) -> str:
         case "shadowed":
             return f"read only by {_names(reused)}, which {are(reused)} reused"
         case "deferred":
-            return f"read only by {_names(list(effect.read_by))}, not part of this run"
+            return f"read only by {_names(_written(plan, effect.read_by))}, not part of this run"
     return "read by no step"
+
+
+def _written(plan: Plan, names: Sequence[str]) -> list[str]:
+    return written_as(names, plan.pipeline, plan.graph)
 
 
 def gate_lines(plan: Plan) -> list[str]:
@@ -303,6 +315,11 @@ def event_lines(event: Event, estimate: float = 0.0) -> list[str]:
 def step_end(event: StepEnded) -> str:
     """Return how a step ended, in one line."""
     match event.status:
+        case "succeeded" if event.recipe.get("kind") == "foreach":
+            count = len(event.recipe["items"])
+            return f"ok, {count} {'item' if count == 1 else 'items'}"
+        case "succeeded" if event.recipe.get("kind") == "pipeline":
+            return "ok"
         case "succeeded" if event.taken is not None:
             return f"ok, {'true' if event.taken else 'false'}"
         case "succeeded":
@@ -397,7 +414,7 @@ def show_text(record: RunRecord) -> str:
     out.append("")
     rows = []
     statuses = record.statuses
-    for name in (*started.decisions, *started.finals):
+    for name in statuses:
         if name in record.steps:
             end = record.steps[name]
             rows.append([f"  {statuses[name]}", name, _origin(end)])
@@ -418,6 +435,20 @@ def show_text(record: RunRecord) -> str:
     return "\n".join(_safe(line) for line in out)
 
 
+def output_text(output: Mapping[str, Any]) -> str:
+    """Return what an output is, in a few words."""
+    if output.get("digest"):
+        return short(output["digest"])
+    if "items" in output:
+        there = [item for item in output["items"] if item]
+        return (
+            f"{len(there)} of {len(output['items'])} there"
+            if len(there) < len(output["items"])
+            else f"{len(there)} items"
+        )
+    return f"= {_short(output.get('value'))}"
+
+
 def _origin(end: StepEnded) -> str:
     parts = []
     if end.status in ("reused", "cached") and end.produced_by:
@@ -430,7 +461,7 @@ def _origin(end: StepEnded) -> str:
     if end.taken is not None:
         parts.append("true" if end.taken else "false")
     for name, output in end.outputs.items():
-        parts.append(
-            f"{name} {short(output['digest'])}" if output.get("digest") else f"{name} = {_short(output.get('value'))}"
-        )
+        if name.startswith("."):
+            continue
+        parts.append(f"{name} {output_text(output)}")
     return ", ".join(parts)

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged, printable
 from ..executors import worker
+from ..fingerprint import artifacts
 from ..gate import GOOD
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
-from ..values import canonical
+from ..values import canonical, file_name
 from . import Damage, RunSummary
 
 if TYPE_CHECKING:
@@ -187,9 +188,7 @@ class LocalStore:
                         "UPDATE runs SET pipeline=?, request_digest=?, summary=? WHERE id=?",
                         (event.pipeline, event.request_digest, json.dumps(summary), of),
                     )
-                case StepEnded(status="succeeded", fingerprint=fingerprint) if fingerprint and (
-                    event.outputs or event.taken is None
-                ):
+                case StepEnded(status="succeeded", fingerprint=fingerprint) if event.is_result:
                     connection.execute(
                         "INSERT INTO successes (fingerprint, pipeline, run, step, seconds, detail)"
                         " VALUES (?, (SELECT pipeline FROM runs WHERE id=?), ?, ?, ?, ?)",
@@ -550,10 +549,10 @@ class LocalStore:
                 continue
             for ended in record.steps.values() if record else []:
                 for name, output in ended.outputs.items() if ended.status in GOOD else []:
-                    digest = output.get("digest", "")
-                    if digest and digest not in seen and not os.path.exists(self.object(digest, output["type"])):
-                        yield Damage(digest, f"output {name} of {ended.step} in run {id} is missing")
-                    seen.add(digest)
+                    for digest, kind in artifacts([output]):
+                        if digest not in seen and not os.path.exists(self.object(digest, kind)):
+                            yield Damage(digest, f"output {name} of {ended.step} in run {id} is missing")
+                        seen.add(digest)
         self.flush()
 
     def digest(self, path: str, trust: bool = True) -> str:
@@ -654,7 +653,7 @@ class LocalLedger:
         """Make all artifacts of these events durable at once; return their rows for the digest cache."""
         rows = []
         for event in events:
-            if isinstance(event, StepEnded) and event.status == "succeeded":
+            if isinstance(event, StepEnded) and event.is_result:
                 for output in event.outputs.values():
                     if output.get("digest") and output["type"] == "file":
                         rows.append(self.store.note(self.store.object(output["digest"], "file"), output["digest"]))
@@ -680,10 +679,10 @@ class LocalLedger:
         return found
 
     def log(self, step: str, attempt: int) -> str:
-        return f"{self.folder}/logs/{step}/{attempt}.log"
+        return f"{self.folder}/logs/{file_name(step)}/{attempt}.log"
 
     def scratch(self, step: str, attempt: int) -> str:
-        return f"{self.store.path}/tmp/{self.id}/{step}.{attempt}"
+        return f"{self.store.path}/tmp/{self.id}/{file_name(step)}.{attempt}"
 
     def close(self) -> None:
         worker.remove(f"{self.store.path}/tmp/{self.id}") if os.path.exists(

@@ -70,7 +70,7 @@ class MemoryStore:
                     isinstance(event, StepEnded)
                     and event.status == "succeeded"
                     and event.fingerprint == fingerprint
-                    and (event.outputs or event.taken is None)
+                    and event.is_result
                 ):
                     yield event
 
@@ -81,7 +81,7 @@ class MemoryStore:
             for ended in (
                 reversed(list(record.steps.values())) if record and record.started.pipeline == pipeline else ()
             ):
-                if ended.status == "succeeded" and ended.fingerprint and (ended.outputs or ended.taken is None):
+                if ended.is_result:
                     out.setdefault(ended.step, []).append(ended.seconds)
         return out
 
