@@ -873,7 +873,7 @@ class _Compiler:
         return reader.tree(value, at)
 
     def _cache(self, reader: Reader, cache: Any, at: Keys, body: Mapping[str, Any]) -> CachePolicy:
-        acts = not body.get("outputs")
+        acts = not body.get("outputs") and body["kind"] != "pipeline"  # of an inner pipeline each step says so itself
         written = "cache" in body
         if isinstance(cache, bool):
             if cache and acts and written:

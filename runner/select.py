@@ -126,7 +126,16 @@ def touched(
         return set(pipeline.steps)
 
     def whole(text: str) -> str:
-        return re.sub(r"\[[^\]]*\]", "", text)
+        out, end = "", 0
+        for token in _safe_tokens(text):
+            name = token.text
+            if token.kind == "word" and name not in pipeline.steps:
+                name = re.sub(r"\[(?:\"[^\"]*\"|[^\]])*\]", "", name)
+                above = next((a for a in reversed(_above(name)) if a in pipeline.steps), name)
+                name = above if above in pipeline.steps and pipeline.steps[above].deferred else name
+            out += text[end : token.at] + name
+            end = token.at + len(token.text)
+        return out + text[end:]
 
     chosen = {n for i, t in enumerate(written) for n in expand(whole(t), pipeline, graph, facts, "select", i)}
     for index, text in enumerate(exclude):
