@@ -7,7 +7,7 @@ words of its messages. Names, types of expressions, edges and files belong to `p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -35,8 +35,9 @@ def text(description: str, **more: Any) -> Schema:
 
 
 def patterned(description: str, pattern: str, must: str, **more: Any) -> Schema:
-    """A text of one form; `must` is what messages and editors say instead of the pattern."""
-    return {"type": "string", "description": description, "pattern": pattern, "patternErrorMessage": must, **more}
+    """A text of one form; `must` is what messages and editors say instead of the pattern, or of the type."""
+    form = {"pattern": pattern, "patternErrorMessage": must, "errorMessage": must}
+    return {"type": "string", "description": description, **form, **more}
 
 
 def name(description: str) -> Schema:
@@ -46,12 +47,18 @@ def name(description: str) -> Schema:
 
 
 def names(description: str) -> Schema:
-    return {"type": "array", "description": description, "items": name("A step of this pipeline.")}
+    return {
+        "type": "array",
+        "description": description,
+        "errorMessage": "a list of steps is needed: [name, name]",
+        "items": name("A step of this pipeline."),
+    }
 
 
 def mapping(description: str, values: Schema, *, named: bool = True, **more: Any) -> Schema:
     keys = {"propertyNames": name("A name.")} if named else {}
-    return {"type": "object", "description": description, "additionalProperties": values, **keys, **more}
+    form = {"type": "object", "errorMessage": "a mapping is needed: each name with its value"}
+    return {**form, "description": description, "additionalProperties": values, **keys, **more}
 
 
 def closed(title: str, description: str, fields: Mapping[str, Schema], required: tuple[str, ...] = ()) -> Schema:
@@ -73,6 +80,7 @@ def selectors(description: str) -> Schema:
     return {
         "type": "array",
         "description": description,
+        "errorMessage": "a list of selectors is needed: [name, name]",
         "items": {
             "type": ["string", "object"],
             "description": "A step, a glob, tag:x, kind:x, status:failed, changed:code, param:x, a .. b, x+, +x, joined by and, or, not.",
@@ -84,7 +92,9 @@ def selectors(description: str) -> Schema:
 
 
 def whole(description: str, minimum: int = 1, **more: Any) -> Schema:
-    return {"type": "integer", "description": description, "minimum": minimum, **more}
+    # An editor puts in 0 where no snippet says otherwise.
+    first: Schema = {"defaultSnippets": [{"label": str(minimum), "body": f"${{1:{minimum}}}"}]} if minimum else {}
+    return {"type": "integer", "description": description, "minimum": minimum, **first, **more}
 
 
 LABELS = mapping("Free words to find it by, shown by `runner runs`.", {"type": "string"}, named=False)
@@ -388,6 +398,7 @@ KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], bool, str]] = {
                 "type": "array",
                 "minItems": 1,
                 "description": "argv; each element is one argument, no shell.",
+                "errorMessage": "a list is needed, one element for each argument: [python, steps/step.py]",
                 "items": {"type": SCALAR},
             }
         },
@@ -567,21 +578,28 @@ def _runtime(kind: str) -> Schema:
     return closed(f"{kind} runtime", description, fields, ("kind", *required))
 
 
-def _either(title: str, description: str, kinds: Iterable[str]) -> Schema:
+def _either(title: str, description: str, kinds: Mapping[str, tuple[Any, ...]]) -> Schema:
     """One object whose `kind` says which closed branch it fits: an editor then points at the exact place."""
-    names = list(kinds)
     return {
         "type": "object",
         "title": title,
         "description": description,
         "required": ["kind"],
-        "properties": {"kind": {"type": "string", "enum": names, "description": f"What the {title} is."}},
+        "properties": {
+            "kind": {
+                "type": "string",
+                "enum": list(kinds),
+                "enumDescriptions": [entry[-1] for entry in kinds.values()],
+                "description": f"What the {title} is.",
+            }
+        },
+        # Without `type`, each branch would say of a text that it is no mapping.
         "allOf": [
             {
-                "if": {"properties": {"kind": {"const": k}}, "required": ["kind"]},
+                "if": {"type": "object", "properties": {"kind": {"const": k}}, "required": ["kind"]},
                 "then": {"$ref": f"#/$defs/{title}_{k}"},
             }
-            for k in names
+            for k in kinds
         ],
     }
 
@@ -611,7 +629,9 @@ def pipeline_schema() -> Schema:
         },
         ("apiVersion", "kind", "name", "steps"),
     )
-    step = {**_either("step", "One step; its kind says which fields it has.", KINDS), "defaultSnippets": _SNIPPETS}
+    step = _either("step", "One step; its kind says which fields it has.", KINDS)
+    # Whole steps are offered only where no kind is chosen yet.
+    step["allOf"].append({"if": {"type": "object", "required": ["kind"]}, "else": {"defaultSnippets": _SNIPPETS}})
     defs = {
         "param": PARAM,
         "output": OUTPUT,

@@ -16,13 +16,13 @@ ROOT = Path(runner.__file__).parent
 # Each module imports only those above it, in functions too.
 ORDER = [
     "__init__", "errors", "values", "document", "language", "expression", "pipeline", "axes", "embed", "params", "scope", "compiler", "request", "graph", "select", "fingerprint", "expand", "gate", "record",
-    "reference", "verdict", "decide", "review", "plan", "planfile", "planschema", "amend", "estimate", "compare", "schedule", "collect", "executors", "store", "steps", "engine", "project", "compiled", "changes", "reporters", "app", "planning", "cli", "__main__",
+    "reference", "verdict", "decide", "review", "plan", "planfile", "planschema", "amend", "estimate", "compare", "schedule", "collect", "environments", "executors", "store", "steps", "engine", "project", "compiled", "changes", "reporters", "app", "planning", "cli", "__main__",
 ]  # fmt: skip
 PURE = ORDER[: ORDER.index("collect") + 1]
 
 
 def modules():
-    for path in sorted(ROOT.rglob("*.py")):
+    for path in sorted(p for p in ROOT.rglob("*.py") if "templates" not in p.relative_to(ROOT).parts):
         yield path, path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 

@@ -45,7 +45,14 @@ def test_the_wheel_runs_from_an_empty_environment_in_another_folder(tmp_path):
     )
     (work / "code_of.py").write_text("def f():\n    return {'n': 41 + 1}\n")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "RUNNER_"))}
-    for command in (["apply", "p.yaml"], ["schema", "--write", "schemas"], ["store", "verify"], ["runs"]):
+    for command in (
+        ["apply", "p.yaml"],
+        ["schema", "--write", "schemas"],
+        ["init", "new"],
+        ["apply", "new/pipelines/hello/runs/full.yaml"],
+        ["store", "verify"],
+        ["runs"],
+    ):
         done = subprocess.run(
             [tmp_path / "env/bin/runner", *command], cwd=work, env=env, capture_output=True, text=True
         )

@@ -27,7 +27,7 @@ COMMANDS = {
     "graph": "Draw a pipeline.",
     "schema": "Write the JSON Schemas.",
     "store": "Check or re-index the store.",
-    "init": "Write the templates of a review workflow.",
+    "init": "Make a small project, or the workflow of a review.",
     "completion": "Print shell completion.",
 }
 

@@ -81,10 +81,9 @@ def test_init_writes_the_templates_and_overwrites_nothing(project):
     assert (answer.code, "runner-plan.yml is there already and is different" in answer.err) == (2, True)
     assert (project.root / ".github/workflows/runner-plan.yml").read_text() == "mine"
     assert str(project.runner("init", "--ci", "gitlab")) == "runner.gitlab-ci.yml\n[exit 0]"
-    assert project.runner("init").code == 2
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in TEMPLATES.iterdir()))
+@pytest.mark.parametrize("name", sorted(p.name for p in TEMPLATES.glob("*.yml")))
 def test_the_templates_are_yaml_and_their_lines_are_shell(name):
     value = yaml.safe_load((TEMPLATES / name).read_text())
     scripts = [s["run"] for job in value.get("jobs", {}).values() for s in job["steps"] if "run" in s]
