@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import compiled, engine
 from . import document as documents
@@ -29,12 +29,14 @@ from .errors import (
     StoreDamaged,
     UsageError,
 )
+from .executors.redact import SHORTEST
 from .expand import Known, deferred, expand
+from .expression import Template
 from .fingerprint import Before, Cause, artifacts
 from .graph import Graph
 from .language import check_document
 from .params import parse_value, resolve_params
-from .pipeline import Pipeline, RunRequest
+from .pipeline import Pipeline, RunRequest, Runtime, Secret, Step
 from .plan import CodeChange, Plan, make_plan, unchanged
 from .project import Project, Settings, tree_digest
 from .record import Event, RunRecord
@@ -45,6 +47,9 @@ from .store import Store
 from .store.local import LocalStore
 from .values import alike
 from .verdict import Case, Today, changed_steps
+
+if TYPE_CHECKING:
+    from .environments import Venv
 
 Reporter = Callable[[Event], None]
 
@@ -398,12 +403,99 @@ def code_changes(made: Plan, project: Project, store: LocalStore) -> tuple[CodeC
     return tuple(out)
 
 
-def lacks(made: Plan, workers_memory: int) -> list[tuple[str, str]]:
+def starting(made: Plan) -> Iterator[Step]:
+    """Yield the steps that a plan may start, those that a fan-out will repeat and those of `finally`, too."""
+    steps = [made.pipeline.steps[name] for name in made.runs]
+    for step in steps:
+        yield from step.foreach.body.values() if step.foreach and step.foreach.body else (step,)
+    yield from made.pipeline.finals.values()
+
+
+def venv_of(project: Project, store: LocalStore, runtime: Runtime) -> Venv:
+    """Return the environment of a runtime of kind `venv`."""
+    from . import environments  # starts processes: only for who has such a runtime
+
+    if runtime.path:
+        return environments.Venv(runtime.name, "", "", project.path(runtime.path))
+    path = project.path(runtime.file)
+    return environments.Venv(runtime.name, path, store.digest(path), runtime.python)
+
+
+def interpreters(made: Plan, project: Project, store: LocalStore, tell: Callable[[str], None]) -> dict[Runtime, str]:
+    """Make the environments that the steps of a plan run in; return the interpreter of each."""
+    wanted = dict.fromkeys(s.runtime for s in starting(made) if s.runtime and s.runtime.kind == "venv")
+    if not wanted:
+        return {}
+    from . import environments
+
+    folder = f"{store.path}/environments"
+    return {r: environments.prepare(venv_of(project, store, r), folder, tell) for r in wanted if r}
+
+
+def secrets(made: Plan, project: Project) -> dict[str, str]:
+    """Return the values of the secrets that steps of a plan are told; raises EnvironmentFailure for one that is not there."""
+    names = dict.fromkeys(
+        ref.path[1]
+        for step in starting(made) for tree in step.env.values() if isinstance(tree, Template)
+        for ref in tree.refs() if ref.path[0] == "secrets"
+    )  # fmt: skip
+    found, wrong = {}, []
+    for name in names:
+        try:
+            found[name] = _secret(made.pipeline.secrets[name], project)
+        except ValueError as error:
+            wrong.append(f"secret `{name}`: {error}")
+    if wrong:
+        raise EnvironmentFailure("; ".join(wrong), code="E301", help="nothing was started")
+    return found
+
+
+def _secret(secret: Secret, project: Project) -> str:
+    if secret.env:
+        if secret.env not in os.environ:
+            raise ValueError(f"environment variable `{secret.env}` is not set")
+        value = os.environ[secret.env]
+    else:
+        try:
+            with open(project.path(secret.file), "rb") as file:
+                value = file.read(1 << 20).decode("utf-8", "surrogateescape").removesuffix("\n")
+        except OSError as error:
+            raise ValueError(f"{secret.file} cannot be read: {error.strerror}") from None
+    if len(value.strip().encode("utf-8", "surrogateescape")) < SHORTEST:
+        raise ValueError(f"its value is shorter than {SHORTEST} bytes, too short to be masked in logs")
+    if "\0" in value:
+        raise ValueError("its value holds a NUL character")
+    return value
+
+
+def _has_module(name: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(name) is not None
+
+
+def _runtime_lacks(runtime: Runtime, project: Project, store: LocalStore) -> str:
+    if runtime.kind == "venv":
+        from . import environments
+
+        return environments.lacks(venv_of(project, store, runtime))
+    if engine.container_engine(runtime):
+        return ""
+    return f"there is no {runtime.engine or 'docker or podman'} to run the container of runtime {runtime.name}"
+
+
+def lacks(made: Plan, project: Project, store: LocalStore, workers_memory: int) -> list[tuple[str, str]]:
     """Return each step that would run and what this machine lacks for it: a program or memory (W310)."""
     found = []
     path = engine.search_path()
-    for name in made.runs:
-        step = made.pipeline.steps[name]
+    for step in starting(made):
+        name = step.name
+        if step.runtime and step.runtime.kind != "host":
+            if missing := _runtime_lacks(step.runtime, project, store):
+                found.append((name, missing))
+            continue
+        if step.kind == "notebook" and not _has_module("papermill"):
+            found.append((name, "there is no papermill; install the extra `notebook` of the runner"))
         program = step.own.get("command", step.own.get("shell", [None]))[0]
         if (
             isinstance(program, str)
@@ -418,13 +510,17 @@ def lacks(made: Plan, workers_memory: int) -> list[tuple[str, str]]:
     return found
 
 
-def refuse_lacks(made: Plan) -> None:
+def refuse_lacks(made: Plan, project: Project, store: LocalStore) -> None:
     """Raise EnvironmentFailure if a step that is sure to run cannot run on this machine."""
-    sure = [(n, what) for n, what in lacks(made, machine_memory(made)) if not made.decisions[n].may]
+    sure = [(n, what) for n, what in lacks(made, project, store, machine_memory(made)) if not _may_not_run(made, n)]
     if sure:
         raise EnvironmentFailure(
             "; ".join(f"step {name}: {what}" for name, what in sure), help="install it here, or run on another machine"
         )
+
+
+def _may_not_run(made: Plan, name: str) -> bool:
+    return name not in made.decisions or bool(made.decisions[name].may)
 
 
 def machine_memory(made: Plan) -> int:
@@ -475,13 +571,17 @@ def apply(
     reporters: Iterable[Reporter],
     once: bool = False,
     estimate: float = 0.0,
+    tell: Callable[[str], None] = print,
 ) -> int:
     """Run a plan and tell each event; return the exit code of the run. With `once` it is the plan of a file."""
     from .executors.local import LocalExecutor  # what only plans does without it
 
     processors = len(os.sched_getaffinity(0))
     size = pool_size(made, settings, workers)
+    told = secrets(made, asked.project)
     workshop = engine.Workshop(
+        interpreters=interpreters(made, asked.project, store, tell),
+        secrets=told,
         root=asked.project.root,
         workers=size,
         cpu=made.request.cpu or max(processors, size),

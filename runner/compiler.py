@@ -32,6 +32,8 @@ from .pipeline import (
     Pipeline,
     ProjectPath,
     Retry,
+    Runtime,
+    Secret,
     Step,
     Tree,
     overlapping,
@@ -42,6 +44,7 @@ from .values import digest_of, to_bytes, to_seconds
 
 _INTERPRETERS = re.compile(r"(ba|da|z|k|fi)?sh|python[0-9.]*|perl|ruby|node|Rscript")
 _CODE_FLAGS = {"-c", "-e", "--eval", "-lc", "-ec"}
+_BY_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
 _SECRET = re.compile(r"\$\(\s*secrets\.[A-Za-z0-9_-]+\s*\)")
 _OURS = re.compile(r"\$\((params|steps|inputs|outputs|each|run|secrets)\.")
 
@@ -86,7 +89,7 @@ class _Compiler:
     def compile(self) -> Pipeline:
         value = self.document.value
         self._find_finals(value)
-        for section in ("params", "steps", "finally", "outputs"):
+        for section in ("params", "secrets", "runtimes", "steps", "finally", "outputs"):
             self._check_names(value.get(section, {}), (section,))
         for name, body in value.get("params", {}).items():
             self.params[name] = self._param(name, body)
@@ -96,6 +99,8 @@ class _Compiler:
             self.outputs[name] = {o: self._output(name, o, f) for o, f in body.get("outputs", {}).items()}
             if body["kind"] in _GIVES:
                 self.outputs[name] = dict(_GIVES[body["kind"]])
+        self.runtimes = {name: self._runtime(name, body) for name, body in value.get("runtimes", {}).items()}
+        secrets = {name: self._secret(name, body) for name, body in self.secrets.items()}
         self._read_inner()
         self._find_branches()
         self._find_maybe()
@@ -121,6 +126,7 @@ class _Compiler:
             steps={n: s for n, s in steps.items() if n not in self.finals},
             finals=finals,
             output_types=self.output_types,
+            secrets={**{n: s for i in self.inner.values() for n, s in i.secrets.items()}, **secrets},
             files=tuple(dict.fromkeys(f for i in self.inner.values() for f in (i.path, *i.files))),
             outputs=outputs,
             description=value.get("description", ""),
@@ -368,6 +374,7 @@ class _Compiler:
             return fallback, (*at, key)
 
         reader = Reader(self, name, body)
+        runtime = self._runtime_of(kind, *given("runtime")) if process else None
         fan = self._fan(name, body, at)  # first: it says of which types `each` is
         own = self._own(reader, name, kind, body)
         env: dict[str, Tree] = {}
@@ -411,7 +418,7 @@ class _Compiler:
             outputs=self.outputs[name], code=code, env=env, cpu=cpu, memory=memory, cache=policy,
             workdir=body.get("workdir", "attempt"), success_codes=tuple(body.get("success_codes", (0,))),
             branch=self.branches.get(name), reads=frozenset(reader.steps), unguarded=frozenset(reader.unguarded),
-            params=params, gate_params=frozenset(reader.params) - params, base=self.base, foreach=fan,
+            params=params, gate_params=frozenset(reader.params) - params, base=self.base, foreach=fan, runtime=runtime,
             files=tuple(tree for tree in (*inputs.values(), *own.values()) if isinstance(tree, ProjectPath)),
         )  # fmt: skip
         if fan is not None:
@@ -553,6 +560,76 @@ class _Compiler:
         tree = reader.tree(value, at, text=True)
         reader.secret_allowed = False
         return tree
+
+    # where steps run, and what they are told in secret
+
+    def _secret(self, name: str, body: Mapping[str, Any]) -> Secret:
+        at: Keys = ("secrets", name)
+        if ("env" in body) == ("file" in body):
+            what = "both `env` and `file`" if "env" in body else "neither `env` nor `file`"
+            self.mistake("E108", f"the secret `{name}` has {what}", at, key=True, help="say one place where it is")
+        file = body.get("file", "")
+        if file and not file.startswith("/"):
+            try:
+                file = self.files.locate(file, self.base)
+            except ValueError as error:
+                self.mistake("E108", str(error), (*at, "file"))
+        return Secret(name, body.get("env", ""), file, body.get("version", ""))
+
+    def _runtime(self, name: str, body: Mapping[str, Any]) -> Runtime:
+        at: Keys = ("runtimes", name)
+        kind = body["kind"]
+        file = path = ""
+        sources = [key for key in ("requirements", "lock", "path") if key in body]
+        if kind == "venv" and len(sources) != 1:
+            self.mistake(
+                "E108", f"the runtime `{name}` has {'none' if not sources else 'more than one'} of `requirements`, `lock` and `path`",
+                at, key=True, help="say what the environment is made of, or where it is",
+            )  # fmt: skip
+        for key in sources[:1]:
+            try:
+                found = self.files.locate(body[key], self.base)
+            except ValueError as error:
+                self.mistake("E108", str(error), (*at, key))
+                continue
+            if key != "path" and self.files.kind(found) != "file":
+                self.mistake(
+                    "E109",
+                    f"there is no file {printable(body[key])}",
+                    (*at, key),
+                    help="the path is relative to this file",
+                )
+            if key == "path" and self.files.kind(found) != "dir":
+                self.mistake(
+                    "E109",
+                    f"there is no folder {printable(body[key])}",
+                    (*at, key),
+                    help="make the environment there first",
+                )
+            file, path = ("", found) if key == "path" else (found, "")
+        image = body.get("image", "")
+        if image and not _BY_DIGEST.search(image):
+            self.mistake(
+                "E217", f"the image {printable(image)} has no digest, so it may be another one tomorrow", (*at, "image"),
+                help=f"write {printable(image.partition('@')[0])}@sha256:...; `docker image inspect --format '{{{{index .RepoDigests 0}}}}' IMAGE` prints it",
+            )  # fmt: skip
+        return Runtime(
+            name, kind, file, body.get("python", ""), path, image, body.get("engine", ""), tuple(body.get("inherit_env", ())),
+            tuple(body.get("preload", ())),
+        )  # fmt: skip
+
+    def _runtime_of(self, kind: str, name: str | None, at: Keys) -> Runtime | None:
+        if name is None:
+            return None
+        if name not in self.runtimes:
+            self.mistake("E202", f"no runtime `{name}`", at, help=suggest(name, self.runtimes, "runtimes"))
+            return None
+        found = self.runtimes[name]
+        if found.kind == "container" and kind in ("python", "notebook"):
+            self.mistake(
+                "E107", f"a {kind} step cannot run in a container", at, help="call the program by a command step"
+            )
+        return found
 
     # fan-outs
 

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import time
@@ -23,20 +24,21 @@ from .collect import WrongOutput, values_of
 from .decide import Cached, Decision, Reuse, Run, Skip, join_ended
 from .errors import StoreDamaged
 from .executors import Call, Executor, Outcome
+from .executors.redact import Redactor
 from .expand import Known
 from .expand import items as spread
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
 from .gate import GOOD
 from .graph import Graph
-from .pipeline import Step
+from .pipeline import Runtime, Step
 from .plan import Plan, request_json
 from .record import AttemptFailed, Event, RunEnded, RunStarted, RunStopping, StepEnded, StepStarted
 from .schedule import Capacity, Need, Schedule, next_wait
 from .select import selection_of
-from .steps import AT_ONCE, PROCESS, Place
+from .steps import AT_ONCE, PROCESS, THREADS, Place, container
 from .store import Ledger, Store
-from .values import Artifact, plain_json, text_of, to_bytes, to_seconds
+from .values import Artifact, Marked, file_name, plain_json, text_of, to_bytes, to_seconds
 
 BARRIER = 0.05  # seconds that a finished step may wait to be told
 INBOX = 0.5  # seconds between two looks at what others ask of the run
@@ -70,6 +72,8 @@ class Workshop:
     stop: Stop = field(default_factory=Stop)
     once: bool = False  # whether the plan is that of a file, which starts one run only
     estimate: float = 0.0  # seconds that are expected, for the record
+    interpreters: Mapping[Runtime, str] = field(default_factory=dict)  # of the environments that steps run in
+    secrets: Mapping[str, str] = field(default_factory=dict)  # the values of those that steps of the plan are told
 
 
 def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop) -> Iterator[Event]:
@@ -432,7 +436,9 @@ class _Engine:
         )  # fmt: skip
         values = f"{root}/values.json"
         env = self._environment(step, evaluated, root, cwd, work, attempt, values)
-        launch = PROCESS[step.kind](evaluated.own, Place(root, cwd, values, sys.executable, env))
+        preload = step.runtime.preload if step.runtime else ()
+        place = Place(root, cwd, values, self._interpreter(step), env, preload)
+        launch = PROCESS[step.kind](evaluated.own, place)
         for text in (*launch.argv, *env.values()):
             if "\0" in text or len(text) > 128 * 1024:
                 raise ValueError(
@@ -451,15 +457,26 @@ class _Engine:
             "each": {k: self._seen(v, cwd) for k, v in evaluated.each.items()},
         }  # fmt: skip
         links, copies, trees = self._staging(step, evaluated, cwd) if sealed else self._staged_apart(evaluated)
+        need = self.schedule.needs.get(step.name, Need())
+        argv, cleanup = launch.argv, ()  # type: tuple[str, ...], tuple[str, ...]
+        if step.runtime and step.runtime.kind == "container":
+            readable = tuple(dict.fromkeys([os.path.abspath(objects), *(os.path.realpath(link[1]) for link in links)]))
+            name = f"runner-{self.run}-{file_name(step.name)}-{attempt}".replace("~", "-")
+            box = container.Container(
+                container_engine(step.runtime), step.runtime.image, name, root, readable, need.cpu, need.memory
+            )
+            inside = {n: v for n, v in env.items() if n not in self.env}
+            argv, cleanup = container.argv(box, launch.argv, cwd, inside), container.cleanup(box)
         timeout = settle(step.timeout, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
         return Call(
-            step=step.name, attempt=attempt, root=root, work=work, cwd=cwd, argv=launch.argv, env=env,
+            step=step.name, attempt=attempt, root=root, work=work, cwd=cwd, argv=argv, env=env,
             log=self.ledger.log(step.name, attempt), objects=objects, trees_dir=trees_dir, values=values,
             files={f"{root}/context.json": json.dumps(context, ensure_ascii=False), **launch.files},
             links=links, copies=copies, trees=trees,
             folders=tuple(dict.fromkeys(os.path.dirname(f"{work}/{o.path}") for o in step.outputs.values() if "/" in o.path)),
             outputs=outputs, success_codes=step.success_codes, timeout=to_seconds(timeout) if isinstance(timeout, str) else timeout or 0.0,
             grace=step.grace_period, log_limit=self.workshop.log_limit, warm=launch.warm, interpreter=launch.parent, task=launch.task,
+            memory=0 if cleanup else need.memory, secrets=self._told(evaluated), cleanup=cleanup,
         )  # fmt: skip
 
     def _environment(
@@ -475,7 +492,32 @@ class _Engine:
         for output in step.outputs.values():
             if output.is_artifact:
                 env[f"RUNNER_OUTPUT_{_upper(output.name)}"] = f"{work}/{output.path}"
-        return {**env, **{name: text_of(value) for name, value in evaluated.env.items()}}
+        if step.runtime:
+            env |= {name: os.environ[name] for name in step.runtime.inherit_env if name in os.environ}
+            if step.runtime.kind == "venv":
+                folder = os.path.dirname(self._interpreter(step))
+                env |= {"PATH": f"{folder}{os.pathsep}{env['PATH']}", "VIRTUAL_ENV": os.path.dirname(folder)}
+        need = self.schedule.needs.get(step.name, Need())
+        env |= dict.fromkeys(THREADS, str(max(1, int(need.cpu))))
+        return {**env, **{name: self._told_value(value) for name, value in evaluated.env.items()}}
+
+    def _interpreter(self, step: Step) -> str:
+        """Return what `python` means in a step."""
+        if step.runtime and step.runtime.kind == "container":
+            return "python"
+        return self.workshop.interpreters.get(step.runtime, sys.executable) if step.runtime else sys.executable
+
+    def _told_value(self, value: Any) -> str:
+        """Return the text of a variable; here, and nowhere before, a secret becomes its value."""
+        if isinstance(value, Marked) and isinstance(value.mark, dict) and "secret" in value.mark:
+            return self.workshop.secrets[value.mark["secret"]]
+        return text_of(value)
+
+    def _told(self, evaluated: Evaluated) -> tuple[tuple[str, str], ...]:
+        """Return the secrets that a step is told, to be masked in what it prints."""
+        marks = [v.mark for v in evaluated.env.values() if isinstance(v, Marked) and isinstance(v.mark, dict)]
+        names = dict.fromkeys(mark["secret"] for mark in marks if "secret" in mark)
+        return tuple((name, self.workshop.secrets[name]) for name in names)
 
     @staticmethod
     def _seen(value: Any, cwd: str) -> Any:
@@ -547,6 +589,7 @@ class _Engine:
             self.broken = self.broken or 6
         if not outcome.cause:
             try:
+                self._refuse_secrets(evaluated, outcome)
                 values = values_of(step, outcome.values, outcome.outputs, self.store.read)
             except WrongOutput as error:
                 outcome = replace(outcome, cause="output", message=str(error))
@@ -588,6 +631,15 @@ class _Engine:
                 exit_code=outcome.exit_code, signal=outcome.signal, tail=outcome.tail[-2000:], notes=notes,
             )
         )  # fmt: skip
+
+    def _refuse_secrets(self, evaluated: Evaluated, outcome: Outcome) -> None:
+        """A value output that holds a secret would bring it into the journal."""
+        told = self._told(evaluated)
+        if told and outcome.values is not None:
+            mask = Redactor((name, value.encode("utf-8", "surrogateescape")) for name, value in told)
+            content = outcome.values.encode("utf-8", "surrogateescape")
+            if mask.once(content) != content:
+                raise WrongOutput("E222 its values hold a secret, which may be in no record")
 
     def _succeeded(self, step: Step, evaluated: Evaluated, outcome: Outcome, values: Mapping[str, Any]) -> None:
         outputs = {
@@ -714,6 +766,12 @@ def _result(value: Any) -> Any:
 def search_path() -> str:
     """Return the PATH of steps: the folder of this interpreter comes first."""
     return os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", os.defpath)
+
+
+def container_engine(runtime: Runtime) -> str:
+    """Return the program that runs a container, or "" where this machine has none."""
+    wanted = (runtime.engine,) if runtime.engine else ("docker", "podman")
+    return next((name for name in wanted if shutil.which(name)), "")
 
 
 def memory_of(step: Step, plan: Plan) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 from . import expression
 from .errors import printable
 from .expression import Bound, EvaluationError, Ref, Template
-from .pipeline import Output, Pipeline, ProjectPath, Step, overlapping, relative
+from .pipeline import Output, Pipeline, ProjectPath, Runtime, Step, overlapping, relative
 from .values import Artifact, Marked, alike, digest_of, file_name, plain, short, text_of
 
 FORMAT = 1
@@ -80,6 +80,10 @@ class World:
     read: Callable[[Artifact], Any]  # JSON content of an artifact; raises EvaluationError
     executables: frozenset[str] = frozenset()  # of `files`, those with the executable bit
     marks: Mapping[str, Any] = field(default_factory=dict)  # location -> what changes when its bytes do
+    runtimes: Mapping[Runtime, str] = field(default_factory=dict)  # digests of those that the pipeline declares
+
+    def runtime_of(self, step: Step) -> str:
+        return self.runtimes[step.runtime] if step.runtime else self.runtime
 
 
 @dataclass(frozen=True)
@@ -317,7 +321,7 @@ class _Evaluation:
         }
         recipe["workdir"] = step.workdir
         recipe["success_codes"] = list(step.success_codes)
-        recipe["runtime"] = self.world.runtime
+        recipe["runtime"] = self.world.runtime_of(step)
         if key:
             recipe["cache_key"] = plain(key)
         return recipe
@@ -397,6 +401,8 @@ class _Evaluation:
                 return self._best(name, output)
             case ("steps", name, "best", "each", axis):
                 return self._best(name, f".each.{axis}")
+            case ("secrets", name):
+                return Marked("", {"secret": name, "version": self.pipeline.secrets[name].version})
             case ("each", axis):
                 return self.each(axis)
             case ("each", key, axis):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -85,6 +85,31 @@ class CachePolicy:
 
 
 @dataclass(frozen=True)
+class Secret:
+    """Where a secret is; its value is read when a run starts, and kept nowhere."""
+
+    name: str
+    env: str = ""
+    file: str = ""  # as written: absolute, or relative to the pipeline
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where steps run."""
+
+    name: str
+    kind: str = "host"  # host, venv or container
+    file: str = ""  # location of the requirements or lock file
+    python: str = ""
+    path: str = ""  # of an environment that is there already
+    image: str = ""
+    engine: str = ""
+    inherit_env: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Branch:
     """The place of a step behind a condition."""
 
@@ -137,6 +162,7 @@ class Step:
     unguarded: frozenset[str] = frozenset()  # those of `reads` that must have succeeded
     params: frozenset[str] = frozenset()  # parameters in its fingerprint
     gate_params: frozenset[str] = frozenset()  # parameters that only decide whether or how long it runs
+    runtime: Runtime | None = None  # None: this machine, as it is
     base: str = ""  # location of the folder of the pipeline that it was written in
     files: tuple[ProjectPath, ...] = ()  # project files that it names, apart from its code
     foreach: Fan | None = None  # of a fan-out whose items are not known yet, and of one that joins its items
@@ -172,31 +198,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Secret:
-    """Where a secret is; its value is read when a run starts, and kept nowhere."""
-
-    name: str
-    env: str = ""
-    file: str = ""  # as written: absolute, or relative to the pipeline
-    version: str = ""
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Where steps run."""
-
-    name: str
-    kind: str = "host"  # host, venv or container
-    file: str = ""  # location of the requirements or lock file
-    python: str = ""
-    path: str = ""  # of an environment that is there already
-    image: str = ""
-    engine: str = ""
-    inherit_env: tuple[str, ...] = ()
-    preload: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Pipeline:
     name: str
     path: str  # location of its file
@@ -216,6 +217,14 @@ class Pipeline:
     output_types: Mapping[str, Type] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     runtimes: Mapping[str, Runtime] = field(default_factory=dict)
+
+    def every_step(self) -> Iterator[Step]:
+        """Yield all steps, those of `finally` and those that a fan-out repeats, too."""
+        todo = [*self.steps.values(), *self.finals.values()]
+        while todo:
+            step = todo.pop()
+            yield step
+            todo += step.foreach.body.values() if step.foreach else ()
 
     def step(self, name: str) -> Step:
         """Return a step or one of `finally`; their names are distinct."""

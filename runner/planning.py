@@ -73,7 +73,7 @@ def names_any(asked: Asked, path: str, changed: set[str]) -> bool:
     """
     pipeline, project = asked.pipeline, asked.project
     places = {pipeline.path, *pipeline.files}
-    for step in (*pipeline.steps.values(), *pipeline.finals.values()):
+    for step in pipeline.every_step():
         places |= {*step.code, *(file.location for file in step.files)}
     for name, param in pipeline.params.items():
         value, base = asked.request.params.get(name, param.default), pipeline.base

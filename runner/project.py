@@ -18,7 +18,7 @@ from .errors import Diagnostic, Invalid, RunnerError, suggest
 from .executors.worker import manifest_text, signature
 from .expression import EvaluationError
 from .fingerprint import World
-from .pipeline import Pipeline
+from .pipeline import Pipeline, Runtime
 from .values import Artifact, digest_of, sha256
 
 _LEFT_OUT = {"__pycache__", ".git", ".runner"}
@@ -202,7 +202,8 @@ class Project:
             if param.type.name in ("file", "dir") and name in params
         }
         code: set[str] = set()
-        for step in (*pipeline.steps.values(), *pipeline.finals.values()):
+        steps = list(pipeline.every_step())
+        for step in steps:
             wanted |= {tree.location for tree in step.files}
             code.update(step.code)
         files, marks, executables = {}, {}, set()
@@ -222,7 +223,27 @@ class Project:
             self._reader(read),
             frozenset(executables),
             marks,
+            {found: self._runtime(found, digest) for found in dict.fromkeys(s.runtime for s in steps if s.runtime)},
         )
+
+    def _runtime(self, runtime: Runtime, digest: Callable[[str], str]) -> str:
+        """Return what a runtime stands for in fingerprints."""
+        body: dict[str, Any] = {"kind": runtime.kind, "env": {n: os.environ.get(n) for n in runtime.inherit_env}}
+        if runtime.kind == "container":
+            return digest_of(body | {"image": runtime.image})
+        body |= {"host": runtime_digest(), "preload": list(runtime.preload)}
+        try:
+            from . import environments
+
+            if runtime.kind == "venv":
+                body |= {"python": runtime.python, "path": runtime.path}
+            if runtime.file:
+                path = self.path(runtime.file)
+                files = environments.contents(path).files if runtime.kind == "venv" else (path,)
+                body["files"] = [[os.path.basename(file), digest(file)] for file in files]
+        except OSError as error:
+            raise RunnerError(f"{runtime.file} cannot be read: {error.strerror}") from error
+        return digest_of(body)
 
     def _code(self, location: str, digest: Callable[[str], str]) -> tuple[str, bool]:
         path = self.path(location)

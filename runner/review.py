@@ -88,6 +88,7 @@ class _Reviewing:
         self._check_accept()
         self.notes += self._unreproducible()
         self.notes += self._lonely_gates()
+        self.notes += self._untracked()
         effects = tuple(self._effects())
         open_steps = [n for n in self.selection.closure if not self._agrees(n)]
         self.open = open_steps
@@ -130,6 +131,15 @@ class _Reviewing:
                     f"{name} is {word(decision.past.taken)}: {_listed(closed)} will not run, and {_listed(opened)}, "
                     f"which would run instead, {are(opened)} not selected"
                 )
+
+    def _untracked(self) -> Iterator[str]:
+        """Runtimes of which the fingerprint knows less than what decides."""
+        runtimes = dict.fromkeys(r for n in self.selection.steps if (r := self.pipeline.steps[n].runtime))
+        for runtime in runtimes:
+            if runtime.kind == "host" and not runtime.file:
+                yield f"runtime {runtime.name}: installed packages are not tracked; a `lock` file would be"
+            if runtime.kind == "venv" and runtime.path:
+                yield f"runtime {runtime.name}: what is installed in {runtime.path} is not tracked"
 
     def _unreproducible(self) -> Iterator[str]:
         """One fingerprint that has had other bytes: what is reused is one of several results of the same work."""

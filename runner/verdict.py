@@ -224,7 +224,11 @@ class _Judge:
             or recipe.get("format") != FINGERPRINT_FORMAT
         ):
             return False
-        if step.joins or step.axis_reads or (step.has_process and recipe.get("runtime") != today.world.runtime):
+        if (
+            step.joins
+            or step.axis_reads
+            or (step.has_process and recipe.get("runtime") != today.world.runtime_of(step))
+        ):
             return False  # a join is cheaper to do again than to reason about
         if not all(isinstance(tree, Template) for tree in step.inputs.values()):
             return False  # a text may be the name of a file, today or then

@@ -161,7 +161,7 @@ def _start(
     from .. import app, engine
     from ..reporters import annotations, json, text
 
-    app.refuse_lacks(made)
+    app.refuse_lacks(made, asked.project, opened)
     click.echo("", err=form == "json")
     gc.freeze()  # what planning made stays; only what the run makes is worth collecting
     gc.enable()
@@ -187,7 +187,7 @@ def _start(
 
     def go(*reporters: app.Reporter) -> int:
         return app.apply(
-            made, asked, opened, settings, workers, stop, read_end, [*reporters, *extra], once, estimate.seconds
+            made, asked, opened, settings, workers, stop, read_end, [*reporters, *extra], once, estimate.seconds, _tell
         )
 
     if form == "json":

@@ -83,7 +83,7 @@ def command(
     if out:
         planning.write(out, planning.plan_file(made))
     click.echo(_shown(made, form))
-    _warn(asked, made)
+    _warn(asked, made, opened)
     _annotate(made)
     return _code(made, opened, detailed_exitcode)
 
@@ -110,12 +110,12 @@ def _shown(made: Planned, form: str) -> str:
     return forms[form](made.plan, made.estimate, made.candidates)
 
 
-def _warn(asked: Asked, made: Planned) -> None:
+def _warn(asked: Asked, made: Planned, opened: LocalStore) -> None:
     from .. import app
 
     for warning in asked.pipeline.warnings:
         click.echo(str(warning), err=True)
-    for name, what in app.lacks(made.plan, app.machine_memory(made.plan)):
+    for name, what in app.lacks(made.plan, asked.project, opened, app.machine_memory(made.plan)):
         click.echo(f"warning[W310]: step {name}: {what}", err=True)
 
 

@@ -35,6 +35,9 @@ class Call:
     warm: bool = False  # fork it from a warm parent
     interpreter: tuple[str, ...] = ()  # argv of the parent
     task: str = ""  # file that tells the child what to do
+    memory: int = 0  # bytes that its processes may have together; 0 means no limit
+    secrets: tuple[tuple[str, str], ...] = ()  # name, value: masked in all that it prints
+    cleanup: tuple[str, ...] = ()  # argv that ends what a KILL does not reach: a container
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ parent, which forks a child for each task that comes in on its socket. The paren
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -39,6 +40,7 @@ def perform(task_path: str) -> NoReturn:
         with open(task_path, encoding="utf-8", errors="surrogateescape") as file:
             task = json.load(file)
         sys.path.insert(0, os.getcwd())
+        sys.argv = [task["function"]]
         module, _, name = task["function"].partition(":")
         function: Any = importlib.import_module(module)
         for part in name.split("."):
@@ -85,36 +87,47 @@ def keep(task: dict[str, Any], returned: Any) -> None:
         json.dump(dict(returned), file, default=convert)
 
 
-def serve() -> None:
-    """Fork a child for each task; tell its pid, and how it ended."""
+def serve(preload: list[str]) -> None:
+    """Fork a child for each task; tell its pid, and how it ended. `NAME=VALUE` in `preload` sets a variable first."""
     import atexit  # what every child needs is imported once
+    import hashlib
     import importlib
     import pathlib
     import threading
     import traceback
 
-    del atexit, importlib, pathlib, threading, traceback
+    os.environ.update(dict(item.split("=", 1) for item in preload if "=" in item))
+    for module in preload:
+        if "=" not in module:
+            with contextlib.suppress(ImportError):  # the step says so itself
+                importlib.import_module(module)
+    del atexit, hashlib, importlib, pathlib, threading, traceback
     server = socket.socket(fileno=0)
     buffer = b""
+    log = -1
     while True:
-        content, fds, _, _ = socket.recv_fds(server, 65536, 1)
+        content, fds, _, _ = socket.recv_fds(server, 1 << 20, 1)
         if not content:
             return
         buffer += content
+        log = fds[0] if fds else log  # they come with the first part of a message
         if not buffer.endswith(b"\n"):
             continue
-        task_path, buffer = os.fsdecode(buffer[:-1]), b""
+        told, buffer = json.loads(buffer), b""
         pid = os.fork()
         if pid == 0:
-            become(task_path, fds[0], server)
-        os.close(fds[0])
+            become(told, log, server)
+        os.close(log)
         server.sendall(b"%d\n" % pid)
         _, status = os.waitpid(pid, 0)
         server.sendall(b"%d\n" % status)
 
 
-def become(task_path: str, log: int, server: socket.socket) -> NoReturn:
+def become(told: dict[str, Any], log: int, server: socket.socket) -> NoReturn:
     """Turn the forked child into the step's process."""
+    if told["procs"]:
+        with open(told["procs"], "w") as file:
+            file.write("0")  # into its memory group, before it allocates anything
     os.setsid()
     server.close()
     null = os.open(os.devnull, os.O_RDONLY)
@@ -123,24 +136,21 @@ def become(task_path: str, log: int, server: socket.socket) -> NoReturn:
     os.dup2(log, 2)
     os.closerange(3, 256)
     try:
-        with open(task_path, encoding="utf-8", errors="surrogateescape") as file:
-            task = json.load(file)
         os.environ.clear()
-        os.environ.update(task["env"])
-        os.chdir(task["cwd"])
-        sys.argv = [task["function"]]
-        if "TZ" in task["env"]:
+        os.environ.update(told["env"])
+        os.chdir(told["cwd"])
+        if "TZ" in told["env"]:
             import time
 
             time.tzset()
     except BaseException as error:
         os.write(2, f"{error}\n".encode())
         os._exit(1)
-    perform(task_path)
+    perform(told["task"])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--serve"]:
-        serve()
+    if sys.argv[1:2] == ["--serve"]:
+        serve(sys.argv[2:])
     else:
         perform(sys.argv[1])

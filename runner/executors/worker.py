@@ -337,15 +337,28 @@ def descendants() -> list[int]:
     return found
 
 
-class Log:
-    """A log file that is made with its first byte; past its limit the middle is cut."""
+def neighbour(name: str) -> Any:
+    """Import a module beside this one, which is a part of the package or, in a worker, stands alone."""
+    import importlib
 
-    def __init__(self, path: str, limit: int) -> None:
+    return importlib.import_module(name if __name__ == "__main__" else f"{__package__}.{name}")
+
+
+class Log:
+    """A log file that is made with its first byte; past its limit the middle is cut. Secrets are masked."""
+
+    def __init__(self, path: str, limit: int, secrets: list[tuple[str, str]]) -> None:
         self.path, self.limit = path, limit
+        self.mask = redactor(secrets) if secrets else None
         self.size, self.cut, self.last = 0, 0, b""
         self.file: Any = None
 
     def write(self, content: bytes) -> None:
+        content = self.mask.feed(content) if self.mask else content
+        if content:
+            self.put(content)
+
+    def put(self, content: bytes) -> None:
         if self.file is None:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             self.file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed by close)
@@ -363,6 +376,8 @@ class Log:
 
     def close(self) -> bytes:
         """Write the end of a log that was cut; return its last bytes."""
+        if self.mask and (rest := self.mask.flush()):
+            self.put(rest)
         if self.file is None:
             return b""
         half = max(self.limit // 2, 1)
@@ -377,6 +392,17 @@ class Log:
         with open(self.path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
             return file.read()
+
+
+_redactors: dict[tuple[tuple[str, str], ...], Any] = {}  # making one for a key of many lines takes a while
+
+
+def redactor(secrets: list[tuple[str, str]]) -> Any:
+    key = tuple((name, value) for name, value in secrets)
+    if key not in _redactors:
+        values = [(name, value.encode("utf-8", "surrogateescape")) for name, value in key]
+        _redactors[key] = neighbour("redact").Redactor(values)
+    return _redactors[key]
 
 
 class Control:
@@ -417,13 +443,16 @@ class Warm:
         self.socket = socket.socket()
         self.buffer = b""
 
-    def start(self, call: Json, log: int) -> tuple[int, socket.socket]:
-        """Fork the step's child; return its pid and the socket that tells how it ends."""
+    def start(self, call: Json, log: int, procs: str) -> tuple[int, socket.socket]:
+        """Fork the step's child; return its pid and the socket that tells how it ends.
+
+        Its variables go over the socket, not through a file: they may hold secrets.
+        """
         if self.process is None or self.process.poll() is not None:
             ours, theirs = socket.socketpair()
             env = {k: v for k, v in call["env"].items() if k in ("PATH", "HOME", "LANG", "TZ") or k.startswith("LC_")}
             self.process = subprocess.Popen(
-                [*call["interpreter"], "--serve"],
+                [*call["interpreter"][:3], "--serve", *call["interpreter"][3:]],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=env,
@@ -432,7 +461,10 @@ class Warm:
             )
             theirs.close()
             self.socket, self.buffer = ours, b""
-        socket.send_fds(self.socket, [call["task"].encode("utf-8", "surrogateescape") + b"\n"], [log])
+        told = {"task": call["task"], "env": call["env"], "cwd": call["cwd"], "procs": procs}
+        message = json.dumps(told).encode() + b"\n"
+        sent = socket.send_fds(self.socket, [message], [log])
+        self.socket.sendall(message[sent:])
         pid = self.answer()
         if pid is None:
             raise Failed("lost", "the parent of python steps ended")
@@ -461,6 +493,57 @@ class Warm:
         return {self.process.pid} if self.process else set()
 
 
+class Parents:
+    """The warm parents of one worker, by the interpreter that each runs and what it has imported."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, ...], Warm] = {}
+
+    def of(self, call: Json) -> Warm:
+        return self.known.setdefault(tuple(call["interpreter"]), Warm())
+
+    @property
+    def pids(self) -> set[int]:
+        return {pid for warm in self.known.values() for pid in warm.pids}
+
+
+class Forked:
+    """A process that was moved into its memory group before it became the step's program."""
+
+    def __init__(self, call: Json, output: int, procs: str) -> None:
+        told, tell = os.pipe()  # closed by a successful exec
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self._become(call, output, procs)
+            except OSError as error:
+                os.write(tell, b"%d" % (error.errno or 1))
+            finally:
+                os._exit(127)
+        os.close(tell)
+        number = os.read(told, 16)
+        os.close(told)
+        if number:
+            os.waitpid(self.pid, 0)
+            raise OSError(int(number), os.strerror(int(number)))
+        self.returncode = 0
+
+    @staticmethod
+    def _become(call: Json, output: int, procs: str) -> None:
+        with open(procs, "w") as file:
+            file.write("0")
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((null, 0), (output, 1), (output, 2)):
+            os.dup2(source, target)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.chdir(call["cwd"])
+        os.execvpe(call["argv"][0], call["argv"], call["env"])
+
+    def wait(self) -> None:
+        self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
 def send(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
@@ -480,16 +563,33 @@ def reap(spare: Set[int]) -> list[int]:
     return alive
 
 
-def run(call: Json, control: Control | None, warm: Warm | None, spare: Set[int]) -> Json:
+def run(call: Json, control: Control | None, parents: Parents | None, spare: Set[int]) -> Json:
     """Run the attempt's process to its end, and to the end of all that it left; return what happened."""
-    read_end, write_end = os.pipe()
-    log = Log(call["log"], call["log_limit"])
-    started = time.monotonic()
-    main = None
-    wait_on = None
+    group = None
+    if call["memory"]:
+        group = neighbour("cgroup").memory_group(call["memory"], f"{os.getpid()}-{os.path.basename(call['root'])}")
     try:
-        if warm is not None and call["warm"]:
-            pid, wait_on = warm.start(call, write_end)
+        ended = _run(call, control, parents, spare, group.procs_path if group else "")
+        ended["oom"] = group is not None and group.oom_killed()
+        return ended
+    finally:
+        if group is not None:
+            group.remove()
+
+
+def _run(call: Json, control: Control | None, parents: Parents | None, spare: Set[int], procs: str) -> Json:
+    read_end, write_end = os.pipe()
+    log = Log(call["log"], call["log_limit"], call["secrets"])
+    started = time.monotonic()
+    main: Any = None
+    wait_on = None
+    warm = parents.of(call) if parents is not None and call["warm"] else None
+    try:
+        if warm is not None:
+            pid, wait_on = warm.start(call, write_end, procs)
+        elif procs:
+            main = Forked(call, write_end, procs)
+            pid = main.pid
         else:
             main = subprocess.Popen(
                 call["argv"], cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=write_end, stderr=write_end,
@@ -508,8 +608,8 @@ def run(call: Json, control: Control | None, warm: Warm | None, spare: Set[int])
         os.close(write_end)
         raise
     os.close(write_end)
-    if warm is not None:
-        spare = spare | warm.pids
+    if parents is not None:
+        spare = spare | parents.pids
     try:
         return _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, started)
     except BaseException:
@@ -537,7 +637,7 @@ def _supervise(
     spare: Set[int],
     log: Log,
     read_end: int,
-    main: subprocess.Popen[bytes] | None,
+    main: Any,  # a Popen or Forked; None for a child of a warm parent
     pid: int,
     wait_on: socket.socket | None,
     started: float,
@@ -639,12 +739,21 @@ def judge(call: Json, ended: Json) -> None:
     """Raise Failed for a process that did not end well."""
     if ended["why"] == "stopped":
         raise Failed("stopped", "stopped")
+    if ended["oom"] and (ended["signal"] or ended["exit_code"] not in call["success_codes"]):
+        raise Failed("oom", f"out of memory: it needed more than its {_size(call['memory'])}")
     if ended["why"] == "timeout":
         raise Failed("timeout", f"it ran longer than {call['timeout']:g} s")
     if ended["signal"]:
         raise Failed("signal", f"it was killed by {ended['signal']}")
     if ended["exit_code"] not in call["success_codes"]:
         raise Failed("exit", f"it exited with {ended['exit_code']}")
+
+
+def _size(size: int) -> str:
+    for unit, factor in (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)):
+        if size >= factor and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size} bytes"
 
 
 def check_inputs(marks: dict[str, tuple[Any, str]]) -> None:
@@ -659,7 +768,7 @@ def check_inputs(marks: dict[str, tuple[Any, str]]) -> None:
 
 
 def attempt(
-    call: Json, control: Control | None = None, warm: Warm | None = None, spare: Set[int] = frozenset()
+    call: Json, control: Control | None = None, parents: Parents | None = None, spare: Set[int] = frozenset()
 ) -> Json:
     """Do one attempt; return its outcome as JSON."""
     outcome = {
@@ -674,7 +783,15 @@ def attempt(
         marks = stage(call)
         if control is not None and control.stop:
             raise Failed("stopped", "stopped")
-        ended = run(call, control, warm, spare)
+        ended = run(call, control, parents, spare)
+        if call["cleanup"] and ended["why"]:
+            subprocess.run(
+                call["cleanup"],
+                env=call["env"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         outcome.update(
             seconds=ended["seconds"],
             exit_code=ended["exit_code"],
@@ -732,11 +849,12 @@ def _remove_plain(path: str) -> None:
 
 
 def main() -> None:
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # for `neighbour`
     become_subreaper()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    control, warm = Control(0), Warm()
+    control, parents = Control(0), Parents()
     while (call := control.next()) is not None:
-        outcome = attempt(call, control, warm)
+        outcome = attempt(call, control, parents)
         if control.gone:
             break
         line = json.dumps(outcome).encode() + b"\n"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import command, condition, fail, python, shell
-from .kinds import Ended, Launch, Place
+from .kinds import THREADS, Ended, Launch, Place
 
 PROCESS: Mapping[str, Callable[[Mapping[str, Any], Place], Launch]] = {
     "command": command.launch,
@@ -15,4 +15,4 @@ PROCESS: Mapping[str, Callable[[Mapping[str, Any], Place], Launch]] = {
 }
 AT_ONCE: Mapping[str, Callable[[Mapping[str, Any]], Ended]] = {"condition": condition.settle, "fail": fail.settle}
 
-__all__ = ["AT_ONCE", "PROCESS", "Ended", "Launch", "Place"]
+__all__ = ["AT_ONCE", "PROCESS", "THREADS", "Ended", "Launch", "Place"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# How numeric libraries are told how many threads they may start.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -15,6 +18,7 @@ class Place:
     values: str  # file that value outputs are written to
     interpreter: str
     env: Mapping[str, str]
+    preload: tuple[str, ...] = ()  # what the warm parent of python steps imports
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..values import Artifact, Marked, plain_json
-from .kinds import Launch, Place
+from .kinds import THREADS, Launch, Place
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "executors", "python_step.py")
 
@@ -19,13 +19,13 @@ def launch(own: Mapping[str, Any], place: Place) -> Launch:
         "function": own["function"],
         "args": {name: _tree(value) for name, value in own["args"].items()},
         "values": place.values,
-        "env": place.env,
-        "cwd": place.cwd,
     }
-    parent = (place.interpreter, "-P", _PROGRAM)
+    # What is imported early has read these by then: another number of threads is another parent.
+    threads = [f"{name}={place.env[name]}" for name in THREADS if name in place.env] if place.preload else []
+    parent = (place.interpreter, "-P", _PROGRAM, *threads, *place.preload)
     # Some variables are read by the interpreter as it starts: such a step needs one of its own.
     warm = not any(name.startswith(("PYTHON", "LD_")) for name in place.env)
-    return Launch((*parent, task), {task: json.dumps(content)}, warm, parent, task)
+    return Launch((*parent[:3], task), {task: json.dumps(content)}, warm, parent, task)
 
 
 def _tree(value: Any) -> list[Any]:
