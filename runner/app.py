@@ -18,12 +18,13 @@ from . import compiled, engine
 from . import document as documents
 from .axes import AxisError
 from .compiler import compile_pipeline
-from .decide import Kept, Reuse
+from .decide import Cut, Decision, Kept, Reuse, Run
 from .document import Document, Keys
 from .errors import (
     Diagnostic,
     EnvironmentFailure,
     Invalid,
+    Moved,
     ReferenceRunError,
     SelectionError,
     StoreDamaged,
@@ -35,14 +36,14 @@ from .expression import Template
 from .fingerprint import Before, Cause, artifacts
 from .graph import Graph
 from .language import check_document
-from .params import parse_value, resolve_params
+from .params import parse_value, resolve_params, widen
 from .pipeline import Pipeline, RunRequest, Runtime, Secret, Step
 from .plan import CodeChange, Plan, make_plan, unchanged
 from .project import Project, Settings, tree_digest
-from .record import Event, RunRecord
-from .reference import View, choose, facts_of
-from .request import compile_request
-from .select import SelectorError, touched, written_as
+from .record import Event, RunEnded, RunRecord, RunStopping, RunWaiting, StepEnded
+from .reference import Reference, View, choose, facts_of
+from .request import compile_request, request_of_json
+from .select import SelectorError, selection_of, touched, written_as
 from .store import Store
 from .store.local import LocalStore
 from .values import alike
@@ -572,6 +573,7 @@ def apply(
     once: bool = False,
     estimate: float = 0.0,
     tell: Callable[[str], None] = print,
+    waiting: RunRecord | None = None,
 ) -> int:
     """Run a plan and tell each event; return the exit code of the run. With `once` it is the plan of a file."""
     from .executors.local import LocalExecutor  # what only plans does without it
@@ -594,13 +596,70 @@ def apply(
     executor = LocalExecutor(size, wake)
     code = 1
     try:
-        for event in engine.execute(made, store, executor, workshop):
+        for event in engine.execute(made, store, executor, workshop, waiting):
             for report in reporters:
                 report(event)
-            code = getattr(event, "exit_code", None) if event.name == "run_ended" else code  # type: ignore[assignment]
+            if isinstance(event, RunEnded | RunWaiting):
+                code = event.exit_code
     finally:
         executor.close()
     return code
+
+
+def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tuple[Asked, Plan]:
+    """Return the plan of a run that waits, with what it knows by now; raises Moved if anything it stands on has changed.
+
+    It is not planned anew: what has been decided stays, and what has not begun is still to run.
+    """
+    started = record.started
+    pipeline = _pipeline(project, started.path, os.path.relpath(project.path(started.path)))
+    moved = "select its steps in a new run, with this one as `reference`"
+    if pipeline.digest != started.definition:
+        raise Moved(f"{started.path} has changed since run {record.id} began to wait", help=moved)
+    request = request_of_json(started.request)
+    asked = _asked(project, pipeline, request, None)
+    params = {name: widen(pipeline.params[name], value) for name, value in started.params.items()}
+    world = project.world(asked.pipeline, params, store.digest, store.read)
+    before = {name: ended.before() for name, ended in record.steps.items() if ended.usable}
+    spread = expand(asked.pipeline, Known(asked.pipeline, params, before, world))
+    graph = _graph(spread)
+    chosen = {
+        n for n, s in spread.steps.items()
+        if started.decisions.get(n, started.decisions.get(s.within[0][0], "run") if s.within else "run") not in ("cut", "unneeded", "reuse")
+    }  # fmt: skip
+    lookup = (request.mode or ("full" if request.select is not None else "incremental")) == "incremental"
+    decisions: dict[str, Decision] = {
+        n: Run(step=n, lookup=lookup and spread.steps[n].cache.enabled) if n in chosen else Cut(step=n)
+        for n in graph.order
+    }
+    reference = store.run(started.reference) if started.reference else None
+    plan = Plan(
+        spread, graph, request, params, started.sources, selection_of(chosen, graph), Reference(reference, "") if reference else None,
+        "incremental" if lookup else "full", decisions, (), (), (), (), world, started.request_digest, started.plan_digest,
+    )  # fmt: skip
+    now = engine.files_of(plan)
+    changed = sorted(n for n in {*now, *started.files} if now.get(n) != started.files.get(n))
+    if changed:
+        raise Moved(f"since run {record.id} began, this has changed: {', '.join(changed[:10])}", help=moved)
+    return asked, plan
+
+
+def end_waiting(store: LocalStore, record: RunRecord, by: str) -> None:
+    """End a run that waits and has no process."""
+    ledger = store.resume(record.id)
+    try:
+        why = f"stopped by `runner stop` of {by}"
+        now = round(time.time(), 3)
+        open_steps = [n for n, status in record.statuses.items() if status in ("waiting", "pending")]
+        ledger.append(
+            [
+                RunStopping(reason=f"`runner stop` of {by}", at=now),
+                *(StepEnded(step=n, status="stopped" if n in record.waiting else "not_run", reason=why, at=now) for n in open_steps),
+                RunEnded(status="stopped", reason=why, exit_code=1, at=now, seconds=round(now - record.started.at, 3)),
+            ]
+        )  # fmt: skip
+    finally:
+        ledger.close()
 
 
 def open_store(project: Project, settings: Settings, given: str | None, create: bool) -> LocalStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .expression import EvaluationError, Type, pointer
@@ -23,6 +23,22 @@ def values_of(
     """Return the value outputs. `text` is the values file; `read` gives a stored file. Raises WrongOutput."""
     declared = [o for o in step.outputs.values() if not o.is_artifact]
     written = _parse("the values file", text.encode()) if text is not None else {}
+    return checked(declared, written, artifacts, read)
+
+
+def _nothing(digest: str) -> bytes:
+    raise AssertionError(digest)
+
+
+def checked(
+    outputs: Iterable[Output],
+    written: Any,
+    artifacts: Mapping[str, Mapping[str, Any]] | None = None,
+    read: Callable[[str], bytes] = _nothing,
+) -> dict[str, Any]:
+    """Return the values of declared outputs out of what was written for them. Raises WrongOutput."""
+    declared = list(outputs)
+    artifacts = artifacts or {}
     if not isinstance(written, dict):
         raise WrongOutput("E222 the values file must hold a JSON object")
     if declared or written:

@@ -14,15 +14,16 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from . import document as documents
-from . import expression
+from . import expression, notebooks
 from .axes import AxisError, combinations, is_literal, label, name_of, same
 from .document import Document, Keys
 from .embed import Edges, embed, embed_finals
 from .errors import Diagnostic, Invalid, printable, suggest
-from .expression import ANY, INTEGER, NUMBER, STRING, Template, Type
+from .expression import ANY, FILE, INTEGER, NUMBER, STRING, Template, Type
 from .language import RESERVED, check_document
 from .params import RULES, check_type, check_value, widen
 from .pipeline import (
+    WAITS,
     Branch,
     CachePolicy,
     Fan,
@@ -97,8 +98,7 @@ class _Compiler:
             self._check_names(body.get("inputs", {}), (*self.at(name), "inputs"))
             self._check_names(body.get("outputs", {}), (*self.at(name), "outputs"))
             self.outputs[name] = {o: self._output(name, o, f) for o, f in body.get("outputs", {}).items()}
-            if body["kind"] in _GIVES:
-                self.outputs[name] = dict(_GIVES[body["kind"]])
+            self.outputs[name] |= self._given_outputs(name, body)
         self.runtimes = {name: self._runtime(name, body) for name, body in value.get("runtimes", {}).items()}
         secrets = {name: self._secret(name, body) for name, body in self.secrets.items()}
         self._read_inner()
@@ -390,7 +390,7 @@ class _Compiler:
                 env[key] = self._variable(reader, value, (*place, key))
         inputs = {key: self.input(reader, value, (*at, "inputs", key)) for key, value in body.get("inputs", {}).items()}
         cache, cache_at = given("cache", {})
-        policy = self._cache(reader, cache, cache_at, body)
+        policy = self._cache(reader, name, cache, cache_at, body)
         resources, resources_at = given("resources", {})
         params = frozenset(reader.params)
         when = self._when(reader, body, at)
@@ -501,7 +501,10 @@ class _Compiler:
                             "E108", f"{key!r} cannot be the name of a parameter", (*at, "parameters", key), key=True
                         )
                 parameters = reader.tree(body.get("parameters", {}), (*at, "parameters"))
-                return {"notebook": body["notebook"], "kernel": body.get("kernel", ""), "parameters": parameters}
+                executed = expression.parse("$(outputs.notebook)")
+                return {
+                    "notebook": body["notebook"], "kernel": body.get("kernel", ""), "parameters": parameters, "executed": executed
+                }  # fmt: skip
             case "pipeline":
                 return {}
             case "approval":
@@ -526,6 +529,33 @@ class _Compiler:
                 }
             case _:
                 return {"message": reader.tree(body["message"], (*at, "message"), text=True)}
+
+    def _given_outputs(self, name: str, body: Mapping[str, Any]) -> dict[str, Output]:
+        """Return the outputs that a step has by its kind."""
+        given = dict(_GIVES.get(body["kind"], {}))
+        if body["kind"] == "notebook":
+            stem = PurePosixPath(body["notebook"]).stem
+            given["notebook"] = Output("notebook", FILE, f"{stem}.executed.ipynb")
+        for output in given.keys() & body.get("outputs", {}).keys():
+            place: Keys = (*self.at(name), "outputs", output)
+            self.mistake(
+                "E106",
+                f"a {body['kind']} step has an output `{output}` already",
+                place,
+                key=True,
+                help="choose another name",
+            )
+        if body["kind"] == "callback":
+            for output, fields in body["outputs"].items():
+                at: Keys = (*self.at(name), "outputs", output)
+                if fields["type"] in ("file", "dir"):
+                    self.mistake("E121", f"a callback brings values, not a {fields['type']}", (*at, "type"))
+                for field in ("from", "pointer", "path"):
+                    if field in fields:
+                        self.mistake(
+                            "E121", f"`{field}` does not fit a value that comes from outside", (*at, field), key=True
+                        )
+        return given
 
     def _register(self, reader: Reader, body: Mapping[str, Any], at: Keys) -> dict[str, Tree]:
         model = reader.tree(body["model"], (*at, "model"))
@@ -949,8 +979,11 @@ class _Compiler:
                 return value
         return reader.tree(value, at)
 
-    def _cache(self, reader: Reader, cache: Any, at: Keys, body: Mapping[str, Any]) -> CachePolicy:
-        acts = not body.get("outputs") and body["kind"] != "pipeline"  # of an inner pipeline each step says so itself
+    def _cache(self, reader: Reader, name: str, cache: Any, at: Keys, body: Mapping[str, Any]) -> CachePolicy:
+        if body["kind"] in WAITS:
+            return CachePolicy(False)
+        # The steps of an inner pipeline say for themselves whether they act.
+        acts = not self.outputs.get(name) and body["kind"] != "pipeline"
         written = "cache" in body
         if isinstance(cache, bool):
             if cache and acts and written:
@@ -969,18 +1002,18 @@ class _Compiler:
                 at,
                 help="declare an output, or remove `cache`",
             )
-        for index, name in enumerate(cache.get("ignore", ())):
+        for index, ignored in enumerate(cache.get("ignore", ())):
             known = {
                 *body.get("inputs", {}),
                 *body.get("env", {}),
                 *self.document.value.get("defaults", {}).get("env", {}),
             }
-            if name not in known and written:
+            if ignored not in known and written:
                 self.mistake(
                     "E201",
-                    f"`{name}` is neither an input nor an environment variable of this step",
+                    f"`{ignored}` is neither an input nor an environment variable of this step",
                     (*at, "ignore", index),
-                    help=suggest(name, known, "inputs or env"),
+                    help=suggest(ignored, known, "inputs or env"),
                 )
         unsealed = body.get("workdir") == "project" and not written
         key = tuple(reader.tree(value, (*at, "key", i)) for i, value in enumerate(cache.get("key", ())))
@@ -1072,7 +1105,28 @@ class _Compiler:
         elif not path.endswith(".ipynb"):
             self.mistake("E108", f"{printable(path)} is no notebook", at, help="a notebook's name ends with .ipynb")
         else:
+            self._check_notebook(path, location, at)
             yield location
+
+    def _check_notebook(self, path: str, location: str, at: Keys) -> None:
+        """Refuse parameters that no cell takes: papermill would put them where nothing reads them."""
+        wanted = self.raw[str(at[1])].get("parameters", {})
+        try:
+            takes = notebooks.parameters(self.files.read(location))
+        except ValueError as error:
+            self.mistake("E218", f"{printable(path)} is no notebook: {error}", at)
+            return
+        if wanted and takes is None:
+            self.mistake(
+                "E218", f"{printable(path)} has no cell with the tag `parameters`", (*at[:-1], "parameters"), key=True,
+                help="give the cell that assigns the defaults this tag, or remove `parameters`",
+            )  # fmt: skip
+        for name in wanted if takes else ():
+            if name not in (takes or ()):
+                self.mistake(
+                    "E218", f"the cell `parameters` of {printable(path)} assigns no `{name}`", (*at[:-1], "parameters", name), key=True,
+                    help=suggest(name, takes or (), "parameters"),
+                )  # fmt: skip
 
     def _module(self, function: str, at: Keys) -> Iterator[str]:
         """Yield the module's file and the `__init__.py` above it, where the module is the project's."""

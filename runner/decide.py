@@ -11,7 +11,7 @@ from .errors import SelectionError
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, evaluate, holds, settle
 from .gate import Closed, Start, gate
-from .pipeline import Step
+from .pipeline import WAITS, Step
 from .record import RunRecord, StepEnded
 from .select import Facts, SelectorError, expand, statuses_of
 from .verdict import NO_RUN, SAME, Case, Standing, Verdict, own_causes
@@ -296,6 +296,10 @@ class _Deciding:
             return self._at_once(step, isinstance(found, Start), may)
         if step.deferred:
             return self._deferred(step, may)
+        if step.kind in WAITS:
+            what = "a decision" if step.kind == "approval" else "values from outside"
+            reasons = [*(["selected"] if self.request.select is not None else []), f"it waits for {what}"]
+            return Run(step=step.name, reasons=(*reasons, *self._inputs_from(step)), may=may)
         if step.kind == "fail":
             return Run(
                 step=step.name, reasons=("its branch is taken" if not may and step.branch else "selected",), may=may

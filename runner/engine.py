@@ -22,7 +22,7 @@ from typing import Any
 
 from .collect import WrongOutput, values_of
 from .decide import Cached, Decision, Reuse, Run, Skip, join_ended
-from .errors import StoreDamaged
+from .errors import EnvironmentFailure, StoreDamaged
 from .executors import Call, Executor, Outcome
 from .executors.redact import Redactor
 from .expand import Known
@@ -31,13 +31,26 @@ from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
 from .gate import GOOD
 from .graph import Graph
-from .pipeline import Runtime, Step
+from .pipeline import WAITS, Runtime, Step
 from .plan import Plan, request_json
-from .record import AttemptFailed, Event, RunEnded, RunStarted, RunStopping, StepEnded, StepStarted
+from .record import (
+    AttemptFailed,
+    Event,
+    MessageRefused,
+    RunEnded,
+    RunRecord,
+    RunStarted,
+    RunStopping,
+    RunWaiting,
+    StepEnded,
+    StepStarted,
+    StepWaiting,
+)
 from .schedule import Capacity, Need, Schedule, next_wait
 from .select import selection_of
 from .steps import AT_ONCE, PROCESS, THREADS, Place, container
 from .store import Ledger, Store
+from .store.models import STATUSES
 from .values import Artifact, Marked, file_name, plain_json, text_of, to_bytes, to_seconds
 
 BARRIER = 0.05  # seconds that a finished step may wait to be told
@@ -76,15 +89,21 @@ class Workshop:
     secrets: Mapping[str, str] = field(default_factory=dict)  # the values of those that steps of the plan are told
 
 
-def execute(plan: Plan, store: Store, executor: Executor, workshop: Workshop) -> Iterator[Event]:
+def execute(
+    plan: Plan, store: Store, executor: Executor, workshop: Workshop, waiting: RunRecord | None = None
+) -> Iterator[Event]:
     """Run the plan; yield each event once it is durable. The caller closes the executor.
 
-    Raises Moved for the plan of a file that has started a run before.
+    With `waiting`, go on with that run, of which `plan` is the plan. Raises Moved for the plan of a file that has started
+    a run before, and for a run that another process goes on with.
     """
-    run, ledger = store.begin(plan.digest if workshop.once else "")
+    if waiting is None:
+        run, ledger = store.begin(plan.digest if workshop.once else "")
+    else:
+        run, ledger = waiting.id, store.resume(waiting.id)
     engine = _Engine(plan, store, executor, workshop, run, ledger)
     try:
-        yield from engine.events()
+        yield from engine.events(waiting)
     finally:
         if engine.writing is not None:
             engine.writing.join()
@@ -98,6 +117,9 @@ class _Engine:
         self.plan, self.store, self.executor, self.workshop = plan, store, executor, workshop
         self.run, self.ledger = run, ledger
         self.steps = {**plan.pipeline.steps, **plan.pipeline.finals}
+        self.waiting: dict[str, StepWaiting] = {}
+        # The same pipeline with what fan-outs become: it grows.
+        self.pipeline = replace(plan.pipeline, steps={**plan.pipeline.steps})
         self.decisions: dict[str, Decision] = dict(plan.decisions)
         self.names: dict[str, str] = {"id": run, "name": plan.request.name, "pipeline": plan.pipeline.name}
         self.before: dict[str, Before] = {}
@@ -139,21 +161,39 @@ class _Engine:
 
     # the loop
 
-    def events(self) -> Iterator[Event]:
+    def events(self, waiting: RunRecord | None) -> Iterator[Event]:
         started = time.monotonic()
         limit = self.plan.request.timeout or self.plan.pipeline.timeout
         deadline = started + limit if limit else None
-        self.tell(self._run_started())
-        for decision in self.schedule.settled():
-            self._settled(decision)
+        if waiting is None:
+            self.tell(self._run_started())
+            for decision in self.schedule.settled():
+                self._settled(decision)
+        else:
+            self._take_up(waiting)
         yield from self.commit()
         yield from self._loop(deadline)
+        if self.waiting and not self.schedule.held:
+            self.tell(RunWaiting(run=self.run, steps={n: w.kind for n, w in self.waiting.items()}))
+            yield from self.commit()
+            return
         for name, closed in self.schedule.remaining():
             self.tell(StepEnded(step=name, status=closed.status, reason=closed.reason, by=closed.by))
         if self.plan.pipeline.finals:
             yield from self._finally()
         self.tell(self._run_ended(time.monotonic() - started))
         yield from self.commit()
+
+    def _take_up(self, record: RunRecord) -> None:
+        """Be where a waiting run was when its runner ended."""
+        for ended in record.steps.values():
+            self.before[ended.step] = ended.before()
+            if ended.status == "failed" and ended.step not in self.schedule.tolerated:
+                self.failed.append(ended)
+            if ended.metrics:
+                self.metrics[ended.step] = dict(ended.metrics)
+        self.waiting.update(record.waiting)
+        self.schedule.restore({n: (e.status, e.taken) for n, e in record.steps.items()}, record.waiting)
 
     def _finally(self) -> Iterator[Event]:
         """Run the steps of `finally`, which know how all others ended."""
@@ -183,6 +223,12 @@ class _Engine:
             self._advance()
             if self.schedule.over:
                 break
+            if self.waiting and self.schedule.idle:
+                self.inbox_at = 0.0
+                yield from self._stop_if_asked()
+                if self.schedule.idle and not self.stops:
+                    break
+                continue
             now = time.monotonic()
             if self.writing is not None and not self.writing.is_alive():
                 yield from self._written()
@@ -271,6 +317,82 @@ class _Engine:
             if name.startswith("stop"):
                 stop.asked += 1
                 stop.by = stop.by or f"`runner stop` of {message.get('by', 'somebody')}"
+            elif name.startswith(WAITS):
+                self._heed(message)
+        for name, waiting in list(self.waiting.items()):
+            if waiting.until and time.time() >= waiting.until:
+                self._too_late(name, waiting)
+
+    def _heed(self, message: Mapping[str, Any]) -> None:
+        """Take a decision or values from outside, if the step waits for them and they are what it waits for."""
+        name, by = str(message.get("step")), str(message["by"])
+        waiting = self.waiting.get(name)
+        if waiting is None:
+            return  # decided before, or not asked
+        if waiting.until and message.get("at", 0.0) >= waiting.until:
+            return
+        try:
+            if waiting.kind == "approval":
+                self._decided(waiting, bool(message.get("approve")), by, str(message.get("comment", "")))
+            else:
+                self._called_back(waiting, message.get("values"), by)
+        except WrongOutput as error:
+            self.tell(MessageRefused(step=name, reason=f"from {by}: {error}"))
+
+    def _decided(self, waiting: StepWaiting, approved: bool, by: str, comment: str) -> None:
+        if waiting.approvers and by not in waiting.approvers:
+            raise WrongOutput(f"{by} is not one of the approvers: {', '.join(waiting.approvers)}")
+        said = f"{'approved' if approved else 'rejected'} by {by}" + (f": {comment}" if comment else "")
+        if not approved:
+            self._waited(waiting, status="failed", cause="rejected", reason=said)
+            return
+        values = {"by": by, "comment": comment}
+        outputs = {n: Produced("string", self.run, value=v).to_json() for n, v in values.items()}
+        self._waited(waiting, status="succeeded", outputs=outputs, reason=said)
+
+    def _called_back(self, waiting: StepWaiting, values: Any, by: str) -> None:
+        step = self.steps[waiting.step]
+        found = values_of(step, json.dumps(values), {}, self.store.read)
+        outputs = {n: Produced(step.outputs[n].type.name, self.run, value=v).to_json() for n, v in found.items()}
+        self._waited(waiting, status="succeeded", outputs=outputs, reason=f"from {by}")
+
+    def _too_late(self, name: str, waiting: StepWaiting) -> None:
+        """Nobody has decided in time."""
+        if waiting.on_timeout == "approve":
+            values = {"by": "", "comment": "nobody decided in time"}
+            outputs = {n: Produced("string", self.run, value=v).to_json() for n, v in values.items()}
+            self._waited(waiting, status="succeeded", outputs=outputs, reason="approved, since nobody decided in time")
+        elif waiting.on_timeout == "reject":
+            self._waited(waiting, status="failed", cause="rejected", reason="rejected, since nobody decided in time")
+        else:
+            self._waited(waiting, status="failed", cause="timeout", reason="nobody answered in time")
+
+    def _waited(self, waiting: StepWaiting, **more: Any) -> None:
+        """End a step that has waited."""
+        del self.waiting[waiting.step]
+        self.end(
+            StepEnded(
+                step=waiting.step, fingerprint=waiting.fingerprint, recipe=waiting.recipe, params=waiting.params,
+                reads=waiting.reads, produced_by=self.run, **more,
+            )
+        )  # fmt: skip
+
+    def _wait(self, step: Step, evaluated: Evaluated) -> None:
+        """Ask, and go on with what does not depend on the answer."""
+        timeout = settle(step.timeout, step, self.pipeline, self.plan.params, {}, self.plan.world, self.names)
+        seconds = to_seconds(timeout) if isinstance(timeout, str) else timeout
+        waiting = StepWaiting(
+            step=step.name, kind=step.kind, message=text_of(evaluated.own["message"]), approvers=tuple(step.own.get("approvers", ())),
+            outputs={
+                o.name: {"type": o.type.name, **({"items": o.type.item.name} if o.type.item else {}), **({"optional": True} if o.optional else {})}
+                for o in step.outputs.values()
+            } if step.kind == "callback" else {},
+            until=round(time.time() + seconds, 3) if seconds else 0.0, on_timeout=step.own.get("on_timeout", "fail"),
+            fingerprint=evaluated.fingerprint, recipe=evaluated.recipe, params=evaluated.params,
+            reads=tuple((r.step, r.output, r.digest, r.run) for r in evaluated.reads),
+        )  # fmt: skip
+        self.waiting[step.name] = waiting
+        self.tell(waiting)
 
     def _stop_if_asked(self) -> Iterator[Event]:
         self._read_inbox()
@@ -317,7 +439,7 @@ class _Engine:
         if step.deferred:
             self._spread(step, decision)
             return
-        world, pipeline, params = self.plan.world, self.plan.pipeline, self.plan.params
+        world, pipeline, params = self.plan.world, self.pipeline, self.plan.params
         try:
             if step.when is not True and not (
                 step.when and settle(step.when, step, pipeline, params, self.before, world, self.names)
@@ -335,6 +457,9 @@ class _Engine:
         if step.joins:
             self.end(self._joined(step, evaluated))
             return
+        if step.kind in WAITS:
+            self._wait(step, evaluated)
+            return
         self.evaluated[step.name] = evaluated
         if step.kind in AT_ONCE:
             self._settle_at_once(step, evaluated)
@@ -349,7 +474,45 @@ class _Engine:
                 )
             )
             return
+        if step.kind == "register":
+            self._register(step, evaluated)
+            return
         self._attempt(step, evaluated)
+
+    def _register(self, step: Step, evaluated: Evaluated) -> None:
+        """Make a new version in the model registry."""
+        own = evaluated.own
+        model, status, group = own["model"], text_of(own["status"]), text_of(own["group"])
+        wrong = (
+            f"the model of {step.name} is missing" if not isinstance(model, Artifact)
+            else f"status is {status!r}, which is none of: {', '.join(STATUSES)}" if status not in STATUSES
+            else f"{group!r} cannot be the name of a group" if not _GROUP.fullmatch(group)
+            else ""
+        )  # fmt: skip
+        if wrong:
+            self.end(self._success(step, evaluated, status="failed", cause="expression", reason=wrong))
+            return
+        read = next(r for r in evaluated.reads if r.digest == model.digest)
+        kept = self.before[read.step].outputs[read.output]
+        size = kept.size if kept.digest else next(i.size for i in kept.items or () if i and i.digest == model.digest)
+        try:
+            number = self.store.register(
+                {
+                    "group": group, "status": status, "metrics": plain_json(own["metrics"]), "metadata": plain_json(own["metadata"]),
+                    "model": {"type": model.kind, "name": model.name, "digest": model.digest, "size": size, "run": read.run, "step": read.step, "output": read.output},
+                    "run": self.run, "step": step.name, "pipeline": self.plan.pipeline.name, "by": "",
+                }
+            )  # fmt: skip
+        except EnvironmentFailure as error:
+            self.broken = self.broken or 6
+            self.end(self._success(step, evaluated, status="failed", cause="environment", reason=error.text))
+            return
+        outputs = {"version": Produced("integer", self.run, value=number).to_json()}
+        self.end(
+            self._success(
+                step, evaluated, status="succeeded", outputs=outputs, reason=f"{group} version {number}, {status}"
+            )
+        )
 
     def _joined(self, step: Step, evaluated: Evaluated) -> StepEnded:
         lost = [n for n in step.items if self.schedule.ends.get(n) in ("failed", "upstream_failed")]
@@ -359,12 +522,13 @@ class _Engine:
     def _spread(self, step: Step, decision: Run) -> None:
         """Put the items of a fan-out in its place, now that what its axes are computed from has ended."""
         try:
-            known = Known(self.plan.pipeline, self.plan.params, self.before, self.plan.world)
+            known = Known(self.pipeline, self.plan.params, self.before, self.plan.world)
             made = spread(step, known)
         except EvaluationError as error:
             self.end(StepEnded(step=step.name, status="failed", cause="expression", reason=str(error)))
             return
         self.steps |= made
+        self.pipeline = replace(self.pipeline, steps={**self.pipeline.steps, **made})
         self.decisions |= {name: replace(decision, step=name) for name in made}
         self.schedule.spread(step.name, made, {n: self._need(s) for n, s in made.items() if s.has_process})
 
@@ -419,7 +583,7 @@ class _Engine:
         if step.workdir == "project" and attempt > 1:
             evaluated = evaluate(
                 step,
-                self.plan.pipeline,
+                self.pipeline,
                 self.plan.params,
                 self.before,
                 self.plan.world,
@@ -690,7 +854,7 @@ class _Engine:
             reference=plan.reference.record.id if plan.reference else "", trial=plan.request.trial, title=plan.request.name,
             labels={**plan.pipeline.labels, **plan.request.labels}, decisions={n: d.name for n, d in plan.decisions.items()},
             accepted=tuple({"step": a.step, "cause": a.cause, "reason": a.reason} for a in plan.request.accept), workers=self.schedule.capacity.workers,
-            estimate=round(self.workshop.estimate, 3), finals=tuple(plan.pipeline.finals),
+            estimate=round(self.workshop.estimate, 3), finals=tuple(plan.pipeline.finals), files=files_of(plan),
         )  # fmt: skip
 
     def _status(self) -> tuple[str, str]:
@@ -747,7 +911,7 @@ class _Engine:
                 continue
             try:
                 value = settle(
-                    template, holder, self.plan.pipeline, self.plan.params, self.before, self.plan.world, self.names
+                    template, holder, self.pipeline, self.plan.params, self.before, self.plan.world, self.names
                 )
             except (EvaluationError, StoreDamaged):
                 continue
@@ -761,6 +925,18 @@ def _result(value: Any) -> Any:
     if isinstance(value, Artifact):
         return {"type": value.kind, "digest": value.digest, "name": value.name}
     return [_result(item) for item in value] if isinstance(value, list) else plain_json(value)
+
+
+def files_of(plan: Plan) -> dict[str, str]:
+    """Return the digests of all files that a run which may wait was planned with: it goes on only with the same."""
+    if not any(step.kind in WAITS for step in plan.pipeline.every_step()):
+        return {}
+    code = {place: digest + " x" * executable for place, (digest, executable) in plan.world.code.items()}
+    runtimes = {f"runtime {runtime.name}": digest for runtime, digest in plan.world.runtimes.items()}
+    return {**plan.world.files, **code, **runtimes, "interpreter": plan.world.runtime}
+
+
+_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.A)
 
 
 def search_path() -> str:
@@ -805,6 +981,15 @@ def verify_kept(plan: Plan, store: Store, whole: bool) -> None:
         help=f"run {', '.join(dict.fromkeys(steps)) or 'its producer'} again: add it to `select`",
         digests=tuple(bad),
     )
+
+
+def verify_results(record: RunRecord, store: Store, whole: bool) -> None:
+    """Check all stored bytes that a waiting run has so far; raises StoreDamaged."""
+    outputs = [o for ended in record.steps.values() if ended.usable for o in ended.outputs.values()]
+    if damage := store.damaged(list(artifacts(outputs)), whole):
+        raise StoreDamaged(
+            "; ".join(f"{d.digest} {d.what}" for d in damage), help="run its producer again in a new run"
+        )
 
 
 class DamagedResults(StoreDamaged):

@@ -125,7 +125,9 @@ class Evaluated:
 
 _LEFT = frozenset({"succeeded", "cached", "reused"})
 # Fields of a kind that decide nothing about its result.
-_OUTSIDE: Mapping[str, tuple[str, ...]] = {"condition": ("then", "else"), "pipeline": ("outputs",)}
+_OUTSIDE: Mapping[str, tuple[str, ...]] = {
+    "condition": ("then", "else"), "pipeline": ("outputs",), "approval": ("approvers", "on_timeout"),
+}  # fmt: skip
 
 
 _NOTHING = Before("not_run")
@@ -462,7 +464,11 @@ class _Evaluation:
                 return self._element(produced.items[index], f"{place}/{index % len(produced.items)}")
             return [self._element(item, f"{place}/{i}") for i, item in enumerate(produced.items)]
         if not produced.digest:
-            return produced.value if index is None else produced.value[index]
+            value = produced.value if index is None else produced.value[index]
+            made_by = self.pipeline.steps.get(name)
+            if made_by is not None and made_by.kind == "approval":
+                return Marked(str(value), {"approval": output})  # who decided, and why, changes nothing
+            return value
         declared = self.pipeline.step(name).outputs[output]
         last = produced.name or _last(declared.path)
         return self._stored(produced, f".inputs/{file_name(name)}/{output}/{last}")

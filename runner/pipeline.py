@@ -11,6 +11,8 @@ from .errors import Diagnostic
 from .expression import Template, Type
 from .language import PROCESS_KINDS
 
+WAITS = ("approval", "callback")  # kinds that need no process, but somebody outside
+
 Tree = Any  # a literal, a Template, a ProjectPath, or a list or mapping of these
 
 

@@ -47,6 +47,9 @@ class RunStarted(Event):
     workers: int = 1
     estimate: float = 0.0  # seconds that were expected
     finals: tuple[str, ...] = ()  # steps of `finally`
+    files: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what a run that may wait was planned with: digests by location
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,43 @@ class StepEnded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepWaiting(Event):
+    """A step that waits for a person or for values from outside; no process is needed meanwhile."""
+
+    name: ClassVar[str] = "step_waiting"
+    step: str
+    kind: str  # approval or callback
+    message: str = ""
+    approvers: tuple[str, ...] = ()  # empty: anyone who may write the store
+    outputs: Mapping[str, Any] = field(default_factory=dict)  # values that are waited for: name -> type, items
+    until: float = 0.0  # UTC seconds; 0 means for ever
+    on_timeout: str = "fail"
+    fingerprint: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[tuple[str, str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MessageRefused(Event):
+    """A decision or a callback that was not taken; the step goes on waiting."""
+
+    name: ClassVar[str] = "message_refused"
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunWaiting(Event):
+    """Nothing is left to do but to wait: the runner has ended, `runner resume` goes on."""
+
+    name: ClassVar[str] = "run_waiting"
+    run: str
+    steps: Mapping[str, str]  # step -> kind
+    exit_code: int = 7
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunStopping(Event):
     name: ClassVar[str] = "run_stopping"
     reason: str
@@ -129,8 +169,11 @@ class RunEnded(Event):
 
 
 EVENTS: dict[str, type[Event]] = {
-    e.name: e for e in (RunStarted, StepStarted, AttemptFailed, StepEnded, RunStopping, RunEnded)
-}
+    e.name: e
+    for e in (
+        RunStarted, StepStarted, AttemptFailed, StepEnded, StepWaiting, MessageRefused, RunWaiting, RunStopping, RunEnded,
+    )
+}  # fmt: skip
 _DEFAULTS = {e: {f.name: f.default for f in fields(e)} for e in EVENTS.values()}
 
 
@@ -162,6 +205,7 @@ class RunRecord:
     ended: RunEnded | None = None
     stopping: str = ""
     alive: bool = False
+    waiting: Mapping[str, StepWaiting] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -172,7 +216,9 @@ class RunRecord:
         if self.ended:
             return self.ended.status
         if self.alive:
-            return "stopping" if self.stopping else "running"
+            return "stopping" if self.stopping else "running" if self.running or not self.waiting else "waiting"
+        if self.waiting and not self.stopping and not self.running:
+            return "waiting"
         return "stopped" if self.stopping else "interrupted"
 
     @property
@@ -193,10 +239,12 @@ class RunRecord:
                 out[step] = self.steps[step].status
             elif step in self.running:
                 out[step] = "running" if self.alive else "interrupted"
+            elif step in self.waiting:
+                out[step] = "waiting"
             elif decision in ("cut", "unneeded"):
                 out[step] = "not_selected"
             else:
-                out[step] = "pending" if self.alive else "not_run"
+                out[step] = "pending" if not self.finished else "not_run"
         # Items that the run itself found out.
         out |= {n: e.status for n, e in self.steps.items() if n not in out and n not in self.started.finals}
         out |= {
@@ -205,7 +253,8 @@ class RunRecord:
             if n not in out and n not in self.started.finals
         }
         for step in self.started.finals:
-            out[step] = self.steps[step].status if step in self.steps else "pending" if self.alive else "not_run"
+            open_end = "not_run" if self.finished else "pending"
+            out[step] = self.steps[step].status if step in self.steps else open_end
         return out
 
 
@@ -216,20 +265,24 @@ def fold(events: Iterable[Event], alive: bool = False) -> RunRecord | None:
     running: dict[str, int] = {}
     ended: RunEnded | None = None
     stopping = ""
+    waiting: dict[str, StepWaiting] = {}
     for event in events:
         match event:
             case RunStarted():
                 started = event
             case StepStarted():
                 running[event.step] = event.attempt
+            case StepWaiting():
+                waiting[event.step] = event
             case StepEnded():
                 running.pop(event.step, None)
+                waiting.pop(event.step, None)
                 steps[event.step] = event
             case RunStopping():
                 stopping = event.reason
             case RunEnded():
                 ended = event
-    return RunRecord(started, steps, running, ended, stopping, alive) if started else None
+    return RunRecord(started, steps, running, ended, stopping, alive, waiting) if started else None
 
 
 def at(event: Event, now: float) -> Event:

@@ -75,6 +75,22 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
     )
 
 
+def request_of_json(value: Mapping[str, Any]) -> RunRequest:
+    """Return the request that a record has as JSON."""
+    given = dict(value)
+    for name in ("reset", "select", "exclude", "force"):
+        if name in given:
+            given[name] = tuple(given[name])
+    if "accept" in given:
+        given["accept"] = tuple(Accepted(**a) for a in given["accept"])
+    if "expect" in given:
+        run = given["expect"].get("run")
+        given["expect"] = Expect(**{**given["expect"], "run": None if run is None else frozenset(run)})
+    if "latest" in given:
+        given["latest"] = Latest(**{**given["latest"], "status": frozenset(given["latest"]["status"])})
+    return RunRequest(**given)
+
+
 def _latest(value: Mapping[str, Any]) -> Latest:
     status = value.get("status", ())
     return Latest(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .decide import Cached, Reuse, Run, Skip
@@ -226,9 +226,30 @@ class Schedule:
         """Return when the next retry is due."""
         return self._waiting[0][0] if self._waiting and not self.held else None
 
+    def restore(self, ended: Mapping[str, tuple[str, bool | None]], waiting: Collection[str]) -> None:
+        """Be where a run was: these steps have ended so, and those have begun to wait."""
+        self._ready.clear()
+        self._closed.clear()
+        for name, (status, taken) in ended.items():
+            self._open.discard(name)
+            self.ends[name], self.taken[name] = status, taken
+        for name, (status, _) in ended.items():
+            if name in self.steps:
+                self._note_item(name, status)
+            for reader in self._after.get(name, ()):
+                if reader in self._left:
+                    self._left[reader] -= 1
+        for name in [n for n in self._open if not self._left[n] and n not in waiting]:
+            self._look(name)
+
     def hold(self, why: str) -> None:
         """Start nothing more."""
         self.held = self.held or why
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs, and nothing can begin before something that only waits has ended."""
+        return not (self.running or self._ready or self._waiting or self._closed)
 
     @property
     def over(self) -> bool:

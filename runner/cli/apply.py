@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ..estimate import Estimate
     from ..plan import Plan
     from ..project import Settings
-    from ..record import Event
+    from ..record import Event, RunRecord
     from ..store.local import LocalStore
 
 
-@click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 130))
+@click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 7, 130))
 @click.argument("file", type=click.Path())
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; with a pipeline file only."
@@ -70,7 +70,7 @@ def _planned(file: str, workers: int | None, form: str, store: str | None, junit
     opened = planning.open_store_of(file, value, store, create=True)
     opened.refuse_applied(value["digest"])
     request = planning.planned_again(value, file, opened)[0].request
-    with opened.group(request.group, request.conflict == "queue", _tell):
+    with opened.group(request.group, request.conflict == "queue", tell):
         asked, made = planning.planned_again(value, file, opened)  # the world may have moved while it waited
         settings = asked.project.settings()
         notices(opened)
@@ -78,10 +78,10 @@ def _planned(file: str, workers: int | None, form: str, store: str | None, junit
         _show(made, estimate, form)
         made.refuse_findings()
         engine.verify_kept(made, opened, settings.verify == "always")
-        return _start(asked, opened, made, settings, workers, form, junit, estimate, once=True)
+        return start(asked, opened, made, settings, workers, form, junit, estimate, once=True)
 
 
-def _tell(text: str) -> None:
+def tell(text: str) -> None:
     click.echo(text, err=True)
 
 
@@ -105,7 +105,7 @@ def perform(
     settings = asked.project.settings()
     workers = workers_of(workers)
     opened = app.open_store(asked.project, settings, store, create=True)
-    with opened.group(asked.request.group, asked.request.conflict == "queue", _tell):
+    with opened.group(asked.request.group, asked.request.conflict == "queue", tell):
         return _perform(asked, opened, settings, again, workers, form, junit)
 
 
@@ -144,10 +144,10 @@ def _perform(
     made.refuse_findings()
     made = app.verified(asked, opened, made, settings.verify == "always", show)
     assert estimate is not None  # `show` made it
-    return _start(asked, opened, made, settings, workers, form, junit, estimate, once=False)
+    return start(asked, opened, made, settings, workers, form, junit, estimate, once=False)
 
 
-def _start(
+def start(
     asked: Asked,
     opened: LocalStore,
     made: Plan,
@@ -157,6 +157,7 @@ def _start(
     junit: str | None,
     estimate: Estimate,
     once: bool,
+    waiting: RunRecord | None = None,
 ) -> int:
     from .. import app, engine
     from ..reporters import annotations, json, text
@@ -187,7 +188,18 @@ def _start(
 
     def go(*reporters: app.Reporter) -> int:
         return app.apply(
-            made, asked, opened, settings, workers, stop, read_end, [*reporters, *extra], once, estimate.seconds, _tell
+            made,
+            asked,
+            opened,
+            settings,
+            workers,
+            stop,
+            read_end,
+            [*reporters, *extra],
+            once,
+            estimate.seconds,
+            tell,
+            waiting,
         )
 
     if form == "json":

@@ -44,7 +44,8 @@ def epilog(*codes: int) -> str:
     """The exit codes that a command can give."""
     texts = {
         0: "fine", 1: "the run failed, was stopped, or did not match `expect`", 2: "invalid input or usage", 3: "the plan needs a decision",
-        4: "the world moved", 5: "the store is damaged", 6: "the environment (disk, tool, format)", 130: "ended by a signal (129, 130, 143)",
+        4: "the world moved", 5: "the store is damaged", 6: "the environment (disk, tool, format)",
+        7: "the run waits for an approval or callback", 130: "ended by a signal (129, 130, 143)",
     }  # fmt: skip
     return "Exit codes: " + ", ".join(f"{code} {texts[code]}" for code in codes) + "."
 

@@ -7,7 +7,7 @@ import click
 from .options import complete_runs, epilog, here, output_option, store_option, the_store, workers_option
 
 
-@click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 130))
+@click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 7, 130))
 @click.argument("run", shell_complete=complete_runs)
 @click.option(
     "--print", "show", is_flag=True, help="Print the request as YAML, to edit and keep, instead of running it."

@@ -21,11 +21,17 @@ def command(run: str, store: str | None) -> int:
     \b
     runner stop x62p
     """
+    from .. import app
+
     opened = the_store(store)
     id = opened.resolve(run)
     record = opened.run(id)
     if record is None or record.finished:
         click.echo(f"run {id} has ended{f': {record.status}' if record else ''}")
+        return 0
+    if record.status == "waiting" and not record.alive:
+        app.end_waiting(opened, record, getpass.getuser())
+        click.echo(f"run {id} waited, and is stopped")
         return 0
     opened.post(id, "stop", {"by": getpass.getuser(), "at": round(time.time(), 3)})
     click.echo(f"run {id} is asked to stop")

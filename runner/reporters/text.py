@@ -10,7 +10,19 @@ from ..decide import Cut, Decision, Reuse, word
 from ..errors import printable
 from ..estimate import Estimate
 from ..plan import Plan
-from ..record import AttemptFailed, Event, RunEnded, RunRecord, RunStarted, RunStopping, StepEnded, StepStarted
+from ..record import (
+    AttemptFailed,
+    Event,
+    MessageRefused,
+    RunEnded,
+    RunRecord,
+    RunStarted,
+    RunStopping,
+    RunWaiting,
+    StepEnded,
+    StepStarted,
+    StepWaiting,
+)
 from ..reference import Candidate
 from ..review import Effect, Finding, GateReport, Remedy, are
 from ..select import written_as
@@ -305,6 +317,24 @@ def event_lines(event: Event, estimate: float = 0.0) -> list[str]:
                 *(f"    | {line}" for line in tail_lines(event)),
                 *(f"    note: {_safe(n)}" for n in event.notes),
             ]
+        case StepWaiting():
+            until = f" until {local_time(event.until)}" if event.until else ""
+            what = "approval" if event.kind == "approval" else f"the values {', '.join(event.outputs)}"
+            return [_safe(f"  {event.step}: waits for {what}{until}" + (f": {event.message}" if event.message else ""))]
+        case MessageRefused():
+            return [_safe(f"  {event.step}: goes on waiting; refused {event.reason}")]
+        case RunWaiting():
+            words = {"approval": "approve", "callback": "callback"}
+            shown = list(event.steps.items())[:5]
+            answers = [
+                f"  runner {words[kind]} {event.run} {step}" + (" NAME=VALUE" if kind == "callback" else "")
+                for step, kind in shown
+            ]
+            return [
+                f"run waits for {', '.join(event.steps)}; its runner ends here",
+                *answers,
+                f"  runner resume {event.run}",
+            ]
         case RunStopping():
             return [f"stopping ({event.reason}): running steps may end; again to kill them"]
         case RunEnded():
@@ -320,10 +350,12 @@ def step_end(event: StepEnded) -> str:
             return f"ok, {count} {'item' if count == 1 else 'items'}"
         case "succeeded" if event.recipe.get("kind") == "pipeline":
             return "ok"
+        case "succeeded" if event.reason:
+            return f"ok, {event.reason}"
         case "succeeded" if event.taken is not None:
             return f"ok, {'true' if event.taken else 'false'}"
         case "succeeded":
-            metrics = "".join(f", {name} {_number(value)}" for name, value in event.metrics.items())
+            metrics = "".join(f", {name} {number(value)}" for name, value in event.metrics.items())
             return f"ok in {seconds(event.seconds)}{metrics}"
         case "failed":
             return f"FAILED: {event.reason}"
@@ -352,7 +384,7 @@ def run_end_lines(event: RunEnded, estimate: float = 0.0) -> list[str]:
     return lines
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -418,6 +450,8 @@ def show_text(record: RunRecord) -> str:
         if name in record.steps:
             end = record.steps[name]
             rows.append([f"  {statuses[name]}", name, _origin(end)])
+        elif name in record.waiting:
+            rows.append(["  waiting", name, record.waiting[name].message])
         else:
             rows.append(
                 [
@@ -454,7 +488,9 @@ def _origin(end: StepEnded) -> str:
     if end.status in ("reused", "cached") and end.produced_by:
         via = f" via {end.reused_from}" if end.reused_from and end.reused_from != end.produced_by else ""
         parts.append(f"produced by {end.produced_by}{via}")
-    elif end.status == "succeeded" and end.taken is None:
+    elif end.status == "succeeded" and end.recipe.get("kind") in ("foreach", "pipeline"):
+        pass
+    elif end.status == "succeeded" and end.taken is None and not end.reason:
         parts.append(seconds(end.seconds))
     elif end.reason:
         parts.append(end.reason)

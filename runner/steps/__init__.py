@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import command, condition, fail, python, shell
+from . import command, condition, fail, notebook, python, shell
 from .kinds import THREADS, Ended, Launch, Place
 
 PROCESS: Mapping[str, Callable[[Mapping[str, Any], Place], Launch]] = {
     "command": command.launch,
     "shell": shell.launch,
     "python": python.launch,
+    "notebook": notebook.launch,
 }
 AT_ONCE: Mapping[str, Callable[[Mapping[str, Any]], Ended]] = {"condition": condition.settle, "fail": fail.settle}
 

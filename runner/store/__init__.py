@@ -49,7 +49,10 @@ class Ledger(Protocol):
         """Return the path of an attempt's directory, which is not there yet."""
 
     def inbox(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """Return the messages dropped for the run since the last call, in the order of their names."""
+        """Return the messages dropped for the run since the last call, in the order of their names.
+
+        `by` is the login name of who dropped it, as the file system has it, whatever the message says.
+        """
 
     def close(self) -> None:
         """Give the run up: from now on it is finished or interrupted."""
@@ -60,6 +63,12 @@ class Store(Past, Protocol):
 
     def begin(self, plan: str = "") -> tuple[str, Ledger]:
         """Start a run; return its new id and its ledger. A `plan` digest starts one run only: else raises Moved."""
+
+    def resume(self, run: str) -> Ledger:
+        """Return the ledger of a run that waits; raise Moved if another process has it."""
+
+    def register(self, version: Mapping[str, Any]) -> int:
+        """Keep a new version of a model in its group; return its number. This is where another registry would be told."""
 
     def resolve(self, text: str) -> str:
         """Return the id of the one run whose id ends with `text`; raise ReferenceRunError for none or several."""

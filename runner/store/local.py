@@ -24,7 +24,7 @@ from ..fingerprint import artifacts
 from ..gate import GOOD
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
 from ..values import canonical, file_name
-from . import Damage, RunSummary
+from . import Damage, RunSummary, models
 
 if TYPE_CHECKING:
     import sqlite3
@@ -264,6 +264,12 @@ class LocalStore:
                 raise EnvironmentFailure(f"the store {self.path} cannot be written: {error}") from error
             return id, LocalLedger(self, id)
         raise EnvironmentFailure("no free run id was found")
+
+    def resume(self, run: str) -> LocalLedger:
+        return LocalLedger(self, run, new=False)
+
+    def register(self, version: Mapping[str, Any]) -> int:
+        return models.register(f"{self.path}/models", version)
 
     def resolve(self, text: str) -> str:
         pattern = text.replace("%", "").replace("_", "").lstrip(".…")
@@ -589,6 +595,16 @@ class LocalStore:
             self._noted.clear()
 
 
+def login(uid: int) -> str:
+    """Return the login name of a user of this machine."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
 def _line(event: Event) -> bytes:
     """Return an event as a line of the journal; mappings keep their order, which is that of the steps."""
     return json.dumps(to_json(event), separators=(",", ":")).encode() + b"\n"
@@ -604,19 +620,39 @@ def _summary(event: RunStarted) -> dict[str, Any]:
 class LocalLedger:
     """The journal of one run, its lock, and the barrier in front of it."""
 
-    def __init__(self, store: LocalStore, id: str) -> None:
+    def __init__(self, store: LocalStore, id: str, new: bool = True) -> None:
         self.store, self.id = store, id
         self.folder = f"{store.path}/runs/{id}"
         self.read: set[str] = set()  # messages of the inbox
-        os.mkdir(f"{self.folder}/inbox")
+        if new:
+            os.mkdir(f"{self.folder}/inbox")
         self.lock = os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self._own(new)
         os.write(self.lock, canonical({"pid": os.getpid()}).encode())
         self.journal = os.open(
             f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
         self._sync_folders()
         self.index = store._connect(f"{store.path}/index.db")  # its own: it writes while others read
+
+    def _own(self, new: bool) -> None:
+        """Take the run's lock; a reader that only looks whether it is held has it for a moment."""
+        until = time.monotonic() + (60 if new else 2)
+        while True:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    os.close(self.lock)
+                    raise Moved(f"run {self.id} is under way in another process", help="wait for it") from None
+                time.sleep(0.01)
+        os.ftruncate(self.lock, 0)
+        if not new:  # a torn last line is taken away, so that what is appended begins a line of its own
+            with open(f"{self.folder}/journal.jsonl", "r+b") as file:
+                content = file.read()
+                if not content.endswith(b"\n"):
+                    file.truncate(content.rfind(b"\n") + 1)
 
     def _sync_folders(self) -> None:
         for folder in (self.folder, f"{self.store.path}/runs"):
@@ -675,7 +711,7 @@ class LocalLedger:
             with contextlib.suppress(OSError, ValueError), open(f"{self.folder}/inbox/{name}") as file:
                 message = json.load(file)
                 if isinstance(message, dict):
-                    found.append((name, message))
+                    found.append((name, {**message, "by": login(os.fstat(file.fileno()).st_uid)}))
         return found
 
     def log(self, step: str, attempt: int) -> str:

@@ -20,6 +20,7 @@ class MemoryStore:
         self.objects: dict[str, bytes] = {}
         self.messages: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
         self.plans: dict[str, str] = {}  # digest -> run
+        self.versions: list[Mapping[str, Any]] = []  # of models
 
     def begin(self, plan: str = "") -> tuple[str, MemoryLedger]:
         if plan and self.plans.setdefault(plan, f"r{len(self.journals) + 1}") in self.journals:
@@ -28,6 +29,16 @@ class MemoryStore:
         self.journals[id] = []
         self.open.add(id)
         return id, MemoryLedger(self, id)
+
+    def resume(self, run: str) -> MemoryLedger:
+        if run in self.open:
+            raise Moved(f"run {run} is under way in another process")
+        self.open.add(run)
+        return MemoryLedger(self, run)
+
+    def register(self, version: Mapping[str, Any]) -> int:
+        self.versions.append(version)
+        return sum(v["group"] == version["group"] for v in self.versions)
 
     def put(self, content: bytes) -> str:
         digest = "sha256:" + hashlib.sha256(content).hexdigest()

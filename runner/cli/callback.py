@@ -1,0 +1,60 @@
+"""`runner callback`: give a run the values that it waits for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import complete_runs, epilog, store_option
+
+
+@click.command(epilog=epilog(0, 2, 4, 5, 6))
+@click.argument("run", shell_complete=complete_runs)
+@click.argument("step")
+@click.argument("values", nargs=-1, metavar="NAME=VALUE...")
+@store_option
+def command(run: str, step: str, values: tuple[str, ...], store: str | None) -> int:
+    """Give the callback STEP of RUN its values, checked by their declared types.
+
+    Lists and objects are given as JSON. A wrong value is refused, and the step goes on waiting.
+
+    \b
+    runner callback x62p labelling labels=1200 accuracy=0.97
+    """
+    import time
+
+    from ..collect import WrongOutput, checked
+    from ..errors import UsageError, suggest
+    from ..expression import Type
+    from ..params import parse_value
+    from ..pipeline import Output, Param
+    from .waiting import post, waiting_step
+
+    opened, id, waiting = waiting_step(run, step, store, "callback")
+    given: dict[str, Any] = {}
+    outputs = {}
+    for name, declared in waiting.outputs.items():
+        item = Type(declared["items"]) if "items" in declared else None
+        outputs[name] = Output(name, Type(declared["type"], item), optional=declared.get("optional", False))
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"{text}: write NAME=VALUE")
+        if name not in outputs:
+            raise UsageError(f"{step} waits for no value `{name}`", help=suggest(name, outputs, "values"))
+        try:
+            given[name] = parse_value(Param(name, outputs[name].type), value)
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from None
+    if missing := [name for name, output in outputs.items() if name not in given and not output.optional]:
+        raise UsageError(
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing", help="the step goes on waiting"
+        )
+    try:
+        checked(outputs.values(), given)
+    except WrongOutput as error:
+        raise UsageError(str(error).partition(" ")[2], help="the step goes on waiting") from None
+    post(opened, id, "callback", {"step": step, "values": given, "at": round(time.time(), 3)})
+    click.echo(f"{step} of run {id} has its values")
+    return 0

@@ -1,0 +1,43 @@
+"""What the commands share that answer a waiting step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from ..record import StepWaiting
+from ..store.local import LocalStore
+from .options import the_store
+
+
+def waiting_step(run: str, step: str, store: str | None, kind: str) -> tuple[LocalStore, str, StepWaiting]:
+    """Return what a step of a run waits for; raises UsageError where it waits for nothing of this kind."""
+    opened = the_store(store)
+    id = opened.resolve(run)
+    record = opened.run(id)
+    assert record is not None  # `resolve` found it
+    waiting = record.waiting.get(step)
+    if waiting is None or record.finished:
+        status = record.statuses.get(step)
+        listed = [f"{n} ({w.kind})" for n, w in record.waiting.items()] if not record.finished else []
+        what = f"has no step `{step}`" if status is None else f"does not wait for {step}, which is {status}"
+        raise UsageError(
+            f"run {id} {what}", help=f"it waits for: {', '.join(listed)}" if listed else f"the run is {record.status}"
+        )
+    if waiting.kind != kind:
+        command = "approve" if waiting.kind == "approval" else "callback"
+        raise UsageError(
+            f"{step} of run {id} is of kind {waiting.kind}", help=f"answer it by `runner {command} {id} {step}`"
+        )
+    return opened, id, waiting
+
+
+def post(opened: LocalStore, id: str, kind: str, message: Mapping[str, Any]) -> None:
+    """Drop an answer, and say how the run goes on."""
+    opened.post(id, kind, message)
+    record = opened.run(id)
+    if record is not None and not record.alive:
+        click.echo(f"its runner has ended: go on with `runner resume {id}`", err=True)

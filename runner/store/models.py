@@ -1,0 +1,121 @@
+"""The model registry: a file for each version of a group, and its way from pending to approved or rejected.
+
+`register` is the one place that makes a version; another registry would be told there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..errors import EnvironmentFailure, Moved, StoreDamaged, UsageError, suggest
+
+FORMAT = 1
+STATUSES = ("pending", "approved", "rejected")
+
+
+def register(folder: str, version: Mapping[str, Any]) -> int:
+    """Keep a version in its group and return its number, from 1; the same run and step get the same version again."""
+    place = f"{folder}/{version['group']}"
+    try:
+        os.makedirs(place, exist_ok=True)
+        with _locked(place):
+            known = _numbers(place)
+            for number in reversed(known):
+                found = _read(place, number)
+                if (found["run"], found["step"]) == (version["run"], version["step"]):
+                    return number
+            number = known[-1] + 1 if known else 1
+            at = round(time.time(), 3)
+            history = [{"status": version["status"], "by": version["by"], "at": at, "comment": ""}]
+            _write(place, number, {"format": FORMAT, **version, "version": number, "at": at, "history": history})
+            return number
+    except OSError as error:
+        raise EnvironmentFailure(f"the registry {folder} cannot be written: {error.strerror}") from error
+
+
+def groups(folder: str) -> list[str]:
+    """Return the names of all groups."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    return []
+
+
+def versions(folder: str, group: str) -> list[dict[str, Any]]:
+    """Return the versions of a group, the newest first; raises UsageError for a group that is not there."""
+    known = groups(folder)
+    if group not in known:
+        raise UsageError(f"there is no group `{group}`", help=suggest(group, known, "groups"))
+    place = f"{folder}/{group}"
+    return [_read(place, number) for number in reversed(_numbers(place))]
+
+
+def version(folder: str, group: str, number: int | None) -> dict[str, Any]:
+    """Return one version of a group, the newest if `number` is None."""
+    found = versions(folder, group)
+    for one in found:
+        if number in (None, one["version"]):
+            return one
+    there = ", ".join(str(v["version"]) for v in found)
+    raise UsageError(f"group `{group}` has no version {number}", help=f"there are: {there}")
+
+
+def decide(folder: str, group: str, number: int, status: str, by: str, comment: str) -> dict[str, Any]:
+    """Approve or reject a version; return it. What was decided before stays in its history."""
+    version(folder, group, number)
+    place = f"{folder}/{group}"
+    try:
+        with _locked(place):
+            found = _read(place, number)
+            if found["status"] == status:
+                raise Moved(f"version {number} of `{group}` is {status} already", help="see `runner models show`")
+            entry = {"status": status, "by": by, "at": round(time.time(), 3), "comment": comment}
+            found = {**found, "status": status, "history": [*found["history"], entry]}
+            _write(place, number, found)
+            return found
+    except OSError as error:
+        raise EnvironmentFailure(f"the registry {folder} cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked(place: str) -> Iterator[None]:
+    fd = os.open(f"{place}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _numbers(place: str) -> list[int]:
+    return sorted(int(found[1]) for name in os.listdir(place) if (found := re.fullmatch(r"(\d+)\.json", name)))
+
+
+def _read(place: str, number: int) -> dict[str, Any]:
+    try:
+        with open(f"{place}/{number}.json", encoding="utf-8") as file:
+            value: dict[str, Any] = json.load(file)
+    except (OSError, ValueError) as error:
+        raise StoreDamaged(f"{place}/{number}.json cannot be read: {error}") from error
+    if value.get("format", FORMAT) > FORMAT:
+        raise EnvironmentFailure(f"{place}/{number}.json has format {value['format']}; this runner knows {FORMAT}")
+    return value
+
+
+def _write(place: str, number: int, value: Mapping[str, Any]) -> None:
+    """Write a version: afterwards the file is as it was, or all of this, also at a power cut."""
+    partial = f"{place}/.{number}-{os.getpid()}"
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, f"{place}/{number}.json")
+    folder = os.open(place, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
