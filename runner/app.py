@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -489,6 +490,11 @@ def lacks(made: Plan, project: Project, store: LocalStore, workers_memory: int) 
     """Return each step that would run and what this machine lacks for it: a program or memory (W310)."""
     found = []
     path = engine.search_path()
+
+    @cache
+    def there(program: str) -> bool:
+        return shutil.which(program, path=path) is not None
+
     for step in starting(made):
         name = step.name
         if step.runtime and step.runtime.kind != "host":
@@ -498,12 +504,7 @@ def lacks(made: Plan, project: Project, store: LocalStore, workers_memory: int) 
         if step.kind == "notebook" and not _has_module("papermill"):
             found.append((name, "there is no papermill; install the extra `notebook` of the runner"))
         program = step.own.get("command", step.own.get("shell", [None]))[0]
-        if (
-            isinstance(program, str)
-            and program != "python"
-            and "/" not in program
-            and shutil.which(program, path=path) is None
-        ):
+        if isinstance(program, str) and program != "python" and "/" not in program and not there(program):
             found.append((name, f"there is no program {program}"))
         needed = engine.memory_of(step, made)
         if needed > workers_memory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cached_property, lru_cache
 
 from .errors import nearest
 from .graph import Graph
@@ -47,14 +47,9 @@ class Selection:
     def __contains__(self, name: str) -> bool:
         return name in self._set
 
-    @property
+    @cached_property
     def _set(self) -> frozenset[str]:
-        return _frozen(self.steps)
-
-
-@cache
-def _frozen(steps: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(steps)
+        return frozenset(self.steps)
 
 
 def uses_reference(selectors: Iterable[str], methods: Sequence[str] = ("status", "changed")) -> bool:
