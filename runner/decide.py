@@ -404,7 +404,7 @@ class _Deciding:
                 return Cached(
                     step=step.name,
                     reasons=(f"the same in {success.produced_by}{lapse}",),
-                    past=success,
+                    past=replace(success, step=step.name),  # it may have had another name there
                     run=success.produced_by,
                 )
             if expired:
