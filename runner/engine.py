@@ -24,7 +24,7 @@ from .collect import WrongOutput, values_of
 from .decide import Cached, Decision, Reuse, Run, Skip, join_ended
 from .errors import EnvironmentFailure, StoreDamaged
 from .executors import Call, Executor, Outcome
-from .executors.redact import Redactor
+from .executors.redact import Redactor, masked
 from .expand import Known
 from .expand import items as spread
 from .expression import EvaluationError
@@ -142,6 +142,8 @@ class _Engine:
         self.spin = random.Random()
         self.env = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith("LC_")}
         self.env["PATH"] = search_path()
+        told = [(name, value.encode("utf-8", "surrogateescape")) for name, value in workshop.secrets.items()]
+        self.mask = Redactor(told) if told else None
         workers = min(workshop.workers, plan.pipeline.max_parallel or workshop.workers)
         self.schedule = Schedule(
             plan,
@@ -629,8 +631,12 @@ class _Engine:
             box = container.Container(
                 container_engine(step.runtime), step.runtime.image, name, root, readable, need.cpu, need.memory
             )
-            inside = {n: v for n, v in env.items() if n not in self.env}
+            for variable, value in evaluated.env.items():
+                if container.heeded(variable) and _is_secret(value):
+                    raise ValueError(f"{variable} of a container may hold no secret: {box.engine} itself reads it")
+            inside = {n: v for n, v in env.items() if n not in self.env or n in evaluated.env}
             argv, cleanup = container.argv(box, launch.argv, cwd, inside), container.cleanup(box)
+            env = container.variables(env, self.env["PATH"])
         timeout = settle(step.timeout, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
         return Call(
             step=step.name, attempt=attempt, root=root, work=work, cwd=cwd, argv=argv, env=env,
@@ -640,14 +646,16 @@ class _Engine:
             folders=tuple(dict.fromkeys(os.path.dirname(f"{work}/{o.path}") for o in step.outputs.values() if "/" in o.path)),
             outputs=outputs, success_codes=step.success_codes, timeout=to_seconds(timeout) if isinstance(timeout, str) else timeout or 0.0,
             grace=step.grace_period, log_limit=self.workshop.log_limit, warm=launch.warm, interpreter=launch.parent, task=launch.task,
-            memory=0 if cleanup else need.memory, secrets=self._told(evaluated), cleanup=cleanup,
+            memory=0 if cleanup else need.memory, cleanup=cleanup, printed=launch.printed,
+            secrets=tuple(self.workshop.secrets.items()),  # all: a step may have got another's secret by a file
         )  # fmt: skip
 
     def _environment(
         self, step: Step, evaluated: Evaluated, root: str, cwd: str, work: str, attempt: int, values: str
     ) -> dict[str, str]:
+        need = self.schedule.needs.get(step.name, Need())
         env = {
-            **self.env, "TMPDIR": root, "RUNNER_CONTEXT": f"{root}/context.json", "RUNNER_VALUES": values, "RUNNER_RUN_ID": self.run,
+            **self.env, **dict.fromkeys(THREADS, str(max(1, int(need.cpu)))), "TMPDIR": root, "RUNNER_CONTEXT": f"{root}/context.json", "RUNNER_VALUES": values, "RUNNER_RUN_ID": self.run,
             "RUNNER_STEP": step.name, "RUNNER_ATTEMPT": str(attempt), "RUNNER_OUTPUT_DIR": work,
         }  # fmt: skip
         for name, value in evaluated.inputs.items():
@@ -661,8 +669,6 @@ class _Engine:
             if step.runtime.kind == "venv":
                 folder = os.path.dirname(self._interpreter(step))
                 env |= {"PATH": f"{folder}{os.pathsep}{env['PATH']}", "VIRTUAL_ENV": os.path.dirname(folder)}
-        need = self.schedule.needs.get(step.name, Need())
-        env |= dict.fromkeys(THREADS, str(max(1, int(need.cpu))))
         return {**env, **{name: self._told_value(value) for name, value in evaluated.env.items()}}
 
     def _interpreter(self, step: Step) -> str:
@@ -673,15 +679,9 @@ class _Engine:
 
     def _told_value(self, value: Any) -> str:
         """Return the text of a variable; here, and nowhere before, a secret becomes its value."""
-        if isinstance(value, Marked) and isinstance(value.mark, dict) and "secret" in value.mark:
+        if _is_secret(value):
             return self.workshop.secrets[value.mark["secret"]]
         return text_of(value)
-
-    def _told(self, evaluated: Evaluated) -> tuple[tuple[str, str], ...]:
-        """Return the secrets that a step is told, to be masked in what it prints."""
-        marks = [v.mark for v in evaluated.env.values() if isinstance(v, Marked) and isinstance(v.mark, dict)]
-        names = dict.fromkeys(mark["secret"] for mark in marks if "secret" in mark)
-        return tuple((name, self.workshop.secrets[name]) for name in names)
 
     @staticmethod
     def _seen(value: Any, cwd: str) -> Any:
@@ -753,13 +753,15 @@ class _Engine:
             self.broken = self.broken or 6
         if not outcome.cause:
             try:
-                self._refuse_secrets(evaluated, outcome)
                 values = values_of(step, outcome.values, outcome.outputs, self.store.read)
+                self._refuse_secrets(outcome.values, values)
             except WrongOutput as error:
                 outcome = replace(outcome, cause="output", message=str(error))
             else:
                 self._succeeded(step, evaluated, outcome, values)
                 return
+        if self.mask:
+            outcome = replace(outcome, message=str(masked(outcome.message, self.mask)))
         if outcome.cause == "stopped":
             self.end(
                 self._success(
@@ -796,14 +798,11 @@ class _Engine:
             )
         )  # fmt: skip
 
-    def _refuse_secrets(self, evaluated: Evaluated, outcome: Outcome) -> None:
-        """A value output that holds a secret would bring it into the journal."""
-        told = self._told(evaluated)
-        if told and outcome.values is not None:
-            mask = Redactor((name, value.encode("utf-8", "surrogateescape")) for name, value in told)
-            content = outcome.values.encode("utf-8", "surrogateescape")
-            if mask.once(content) != content:
-                raise WrongOutput("E222 its values hold a secret, which may be in no record")
+    def _refuse_secrets(self, written: str | None, values: Mapping[str, Any]) -> None:
+        """A value output that holds a secret would bring it into the journal, also one taken from a file."""
+        content = [written, plain_json(dict(values))]
+        if self.mask and masked(content, self.mask) != content:
+            raise WrongOutput("E222 its values hold a secret, which may be in no record")
 
     def _succeeded(self, step: Step, evaluated: Evaluated, outcome: Outcome, values: Mapping[str, Any]) -> None:
         outputs = {
@@ -918,6 +917,10 @@ class _Engine:
             if value is not None:
                 results[name] = _result(value)
         return results
+
+
+def _is_secret(value: Any) -> bool:
+    return isinstance(value, Marked) and isinstance(value.mark, dict) and "secret" in value.mark
 
 
 def _result(value: Any) -> Any:

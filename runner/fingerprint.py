@@ -593,5 +593,7 @@ def shown(value: Any, present: bool) -> str:
     if isinstance(value, dict) and set(value) >= {"digest", "name"} and len(value) < 4:
         mode = ", executable" if value.get("executable") else ""
         return f"{printable(value['name'])} ({short(value['digest'])}{mode})"
+    if isinstance(value, dict) and set(value) == {"secret", "version"}:
+        return f"secret {value['secret']}" + (f", version {printable(value['version'])}" if value["version"] else "")
     text = printable(text_of(value) if not isinstance(value, list | dict) else str(value))
     return text if len(text) <= 60 else f"{text[:45]}... ({short(digest_of(value))})"

@@ -37,6 +37,7 @@ class Call:
     task: str = ""  # file that tells the child what to do
     memory: int = 0  # bytes that its processes may have together; 0 means no limit
     secrets: tuple[tuple[str, str], ...] = ()  # name, value: masked in all that it prints
+    printed: str = ""  # a notebook among the outputs: what its cells have put out is masked, too
     cleanup: tuple[str, ...] = ()  # argv that ends what a KILL does not reach: a container
 
 

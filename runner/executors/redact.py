@@ -127,6 +127,19 @@ class Redactor:
         return found, cut
 
 
+def masked(value: Any, mask: Redactor) -> Any:
+    """Return a JSON value masked in all its texts; a list of lines is one text, as notebooks have it."""
+    if isinstance(value, str):
+        return mask.once(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+    if isinstance(value, dict):
+        return {masked(key, mask): masked(item, mask) for key, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    if len(value) > 1 and all(isinstance(item, str) for item in value) and all(i.endswith("\n") for i in value[:-1]):
+        return str(masked("".join(value), mask)).splitlines(keepends=True)
+    return [masked(item, mask) for item in value]
+
+
 def _rarity(byte: int) -> int:
     place = FREQUENT.find(byte)
     return len(FREQUENT) if place < 0 else place

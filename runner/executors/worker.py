@@ -405,6 +405,20 @@ def redactor(secrets: list[tuple[str, str]]) -> Any:
     return _redactors[key]
 
 
+def mask_cells(path: str, mask: Any) -> None:
+    """Mask what the cells of an executed notebook have put out; what is no notebook is left to `collect`."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as file:
+            notebook = json.load(file)
+        for cell in notebook["cells"]:
+            if "outputs" in cell:
+                cell["outputs"] = neighbour("redact").masked(cell["outputs"], mask)
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(notebook, file, ensure_ascii=False, indent=1)
+
+
 class Control:
     """The engine's pipe: calls that wait, and the wish to stop."""
 
@@ -801,6 +815,8 @@ def attempt(
         )
         judge(call, ended)
         check_inputs(marks)
+        if call["secrets"] and call["printed"]:
+            mask_cells(call["printed"], redactor(call["secrets"]))
         outcome["outputs"] = collect(call)
         outcome["values"] = written_values(call)
     except Failed as error:

@@ -10,8 +10,16 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-# Variables that the client itself heeds: these are given by value, and no secret may have such a name.
-_CLIENT = ("HOME", "TMPDIR", "PATH")
+
+def heeded(name: str) -> bool:
+    """Return whether the client itself reads a variable: such a one is given by value, and no secret may be in it."""
+    return name in ("HOME", "TMPDIR", "PATH") or name.startswith(("DOCKER_", "CONTAINER", "XDG_"))
+
+
+def variables(env: Mapping[str, str], path: str) -> dict[str, str]:
+    """Return the variables of the client: the step's to hand on, and of those that it heeds the user's own."""
+    own = {name: value for name, value in os.environ.items() if heeded(name)}
+    return {**{name: value for name, value in env.items() if not heeded(name)}, **own, "PATH": path}
 
 
 @dataclass(frozen=True)
@@ -28,14 +36,14 @@ class Container:
 
 
 def argv(container: Container, command: Iterable[str], cwd: str, env: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the argv of the client. `env` are the variables of the step; the client must have them, too."""
+    """Return the argv of the client. `env` are the variables of the step."""
     mounts = [f"type=bind,source={container.writable},target={container.writable}"]
     mounts += [f"type=bind,source={path},target={path},readonly" for path in container.readable]
     for path in (container.writable, *container.readable):
         if "," in path or "\n" in path:
             raise ValueError(f"a container cannot be given {path}: its path holds a comma or a line break")
     user = ["--userns=keep-id"] if container.engine == "podman" and os.geteuid() else []
-    own = {**{name: env[name] for name in _CLIENT if name in env}, "HOME": container.writable}
+    own = {"HOME": container.writable, **{name: value for name, value in env.items() if heeded(name)}}
     limits = ["--cpus", f"{container.cpu:g}", *(["--memory", f"{container.memory}b"] if container.memory else [])]
     return (
         container.engine, "run", "--rm", "--init", "--name", container.name, "--label", "runner.step=1", "--log-driver", "none",

@@ -30,6 +30,7 @@ class Launch:
     warm: bool = False
     parent: tuple[str, ...] = ()  # argv of a warm parent
     task: str = ""
+    printed: str = ""  # path of a notebook among the outputs, which holds what its cells printed
 
 
 @dataclass(frozen=True)

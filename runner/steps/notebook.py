@@ -21,4 +21,5 @@ def launch(own: Mapping[str, Any], place: Place) -> Launch:
         "kernel": own["kernel"],
         "parameters": {name: plain_json(value) for name, value in own["parameters"].items()},
     }
-    return Launch((place.interpreter, "-P", _PROGRAM, task), {task: json.dumps(content)})
+    executed = os.path.join(place.cwd, str(own["executed"]))
+    return Launch((place.interpreter, "-P", _PROGRAM, task), {task: json.dumps(content)}, printed=executed)
