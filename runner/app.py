@@ -345,7 +345,7 @@ def _plan_knowing(asked: Asked, store: LocalStore, known: Mapping[str, Before]) 
         )
 
     now = time.time()
-    selection, reference = choose(request, view, store, changed, same, now)
+    selection, reference = choose(request, view, any(True for _ in deferred(asked.pipeline)), store, changed, same, now)
     pipeline, graph = view(reference.record if reference else None)
     params, sources = values(reference.record if reference else None)
     world = asked.project.world(pipeline, params, store.digest, store.read)

@@ -385,6 +385,8 @@ class _Deciding:
         elif not step.cache.enabled and self.mode == "incremental":
             reasons.append("its cache is off")
         known = all(name in self.ends for name in step.reads)
+        # What only comes before must have ended well all the same, before anything after this step begins.
+        waits_for = [name for name in self.graph.sorted(step.before - step.reads) if name not in self.ends]
         evaluated: Evaluated | None = None
         if known:
             try:
@@ -395,7 +397,7 @@ class _Deciding:
         success = self.today.past.success(evaluated.fingerprint) if evaluated is not None else None
         if success is not None:
             expired = step.cache.expire_after is not None and self.case.now - success.at > step.cache.expire_after
-            if lookup and not expired and not may:
+            if lookup and not expired and not may and not waits_for:
                 lapse = (
                     f"; it lapses {_ago(success.at + step.cache.expire_after - self.case.now)}"
                     if step.cache.expire_after is not None
@@ -411,8 +413,10 @@ class _Deciding:
                 reasons.append(f"its result of {success.produced_by} has expired")
         if not known:
             reasons += self._inputs_from(step)
+        elif success is not None and waits_for and lookup:
+            reasons.append(f"it comes after {', '.join(waits_for)}")
         reasons += self._changes(step)
-        if lookup and not expired and (not known or (may and success)):
+        if lookup and not expired and (not known or ((may or waits_for) and success)):
             may = ("cached", *may)
         return Run(
             step=step.name, reasons=tuple(reasons) or ("nothing stored has its fingerprint",), may=may, lookup=lookup and not expired,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .errors import ReferenceRunError, suggest
-from .expand import deferred
 from .gate import GOOD
 from .graph import Graph
 from .params import check_value
@@ -61,9 +60,12 @@ class Candidate:
 
 
 def choose(
-    request: RunRequest, view: View, past: Past, changed: Changed, same: Same, now: float
+    request: RunRequest, view: View, varies: bool, past: Past, changed: Changed, same: Same, now: float
 ) -> tuple[Selection, Reference | None]:
-    """Return what is selected and the reference run; raises SelectorError or ReferenceRunError."""
+    """Return what is selected and the reference run; raises SelectorError or ReferenceRunError.
+
+    `varies` says whether the items of some fan-out depend on the reference run.
+    """
     pipeline, _ = view(None)
     for name, value in request.latest.where.items() if request.latest else ():
         if name not in pipeline.params:
@@ -85,7 +87,7 @@ def choose(
         return selection, None
     if wanted != "latest":
         return _named(wanted, request, view, past, changed)
-    return _latest(request, view, past, changed, lambda record: _misfit(request.latest, record, same, now))
+    return _latest(request, view, varies, past, changed, lambda record: _misfit(request.latest, record, same, now))
 
 
 def _leaves_something(request: RunRequest) -> bool:
@@ -154,6 +156,7 @@ def _misfit(wanted: Latest | None, record: RunRecord, same: Same, now: float) ->
 def _latest(
     request: RunRequest,
     view: View,
+    varies: bool,
     past: Past,
     changed: Changed,
     misfit: Callable[[RunRecord], str],
@@ -162,8 +165,7 @@ def _latest(
     by_status = uses_reference(selectors, ("status",))
     pipeline, graph = view(None)
     # What is selected may depend on the run: by a selector that asks it, or by items that its results give.
-    varies = uses_reference(selectors) or any(True for _ in deferred(pipeline))
-    fixed = None if varies else _select(request, view, None, changed)
+    fixed = None if varies or uses_reference(selectors) else _select(request, view, None, changed)
     rejected: list[tuple[str, str]] = []
     first_lacks: list[tuple[str, str]] = []
     misfits = 0

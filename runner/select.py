@@ -461,7 +461,10 @@ class _Parser:
                 found = {n for n, s in steps.items() if value in s.tags}
             case "param":
                 known = sorted(self.pipeline.params)
-                found = {n for n, s in steps.items() if value in s.params | s.gate_params}
+                found = {n for n, s in steps.items() if value in s.params | s.gate_params | _axis_params(s)}
+                found |= {
+                    n for n, s in steps.items() if any(fan in found for fan, _ in s.within)
+                }  # it decides the items
             case "status":
                 known = STATUSES
                 if value in known:
@@ -480,6 +483,10 @@ class _Parser:
             help = nearest(value, known) or f"there are: {', '.join(list(known)[:12]) or 'none'}"
             raise SelectorError("E402", f"no step has {method} `{value}`", help, offset=token.at)
         return found
+
+
+def _axis_params(step: Step) -> frozenset[str]:
+    return step.foreach.params if step.foreach else frozenset()
 
 
 _Segment = tuple[re.Pattern[str], frozenset[str]]  # of the name, and the values that an item must have

@@ -252,3 +252,19 @@ def test_remedies_for_two_parameters_stand_together(project):
         "remove x, y from `params`",
         "reset: [x, y]  # and no x, y in `params`",
     ]
+
+
+def test_what_stands_behind_a_cached_step_waits_for_the_effect_that_it_needs(project):
+    project.pipeline("""
+        steps:
+          migrate: {kind: shell, script: test ! -e "$FLAG", runtime: r}
+          build: {kind: shell, needs: [migrate], script: echo b > o, outputs: {o: {type: file}}}
+          deploy: {kind: shell, needs: [build], script: echo deployed}
+        runtimes: {r: {kind: host, inherit_env: [FLAG]}}
+    """)
+    flag = project.root / "flag"
+    assert project.runner("apply", "p.yaml", env={"FLAG": str(flag)}).code == 0
+    flag.touch()
+    answer = project.runner("apply", "p.yaml", env={"FLAG": str(flag)})
+    assert "run     build    it comes after migrate   may end cached" in answer.out
+    assert project.statuses() == {"migrate": "failed", "build": "upstream_failed", "deploy": "upstream_failed"}

@@ -187,3 +187,12 @@ def test_a_fan_out_compiles_to_one_step_until_its_axes_are_known():
           a: {kind: command, command: [x, $(each.i)], foreach: {over: {i: [1, 2]}}}
     """)
     assert {n: s.deferred for n, s in compiled.steps.items()} == {"a": True}
+
+
+def test_selectors_see_the_items_of_the_reference_run_s_parameters(project, tmp_path):
+    more = tuned(project, tmp_path)
+    project.runner("apply", "p.yaml", "-p", "depths=[2, 4, 6]", **more)
+    for selector in ('"+pick"', "tune", "param:depths"):
+        project.request(f"select: [{selector}]\nislands: allow")
+        assert "tune  3 items: 3 run" in project.runner("plan", "run.yaml", **more).out
+        assert project.runner("apply", "run.yaml", "--again", **more).code == 0
