@@ -312,7 +312,7 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
 
 def _axis_params(pipeline: Pipeline) -> set[str]:
     """Return the parameters that axes may be computed from."""
-    return {name for step in deferred(pipeline) for name in (step.foreach.params if step.foreach else ())}
+    return {name for step in pipeline.every_step() if step.foreach for name in step.foreach.params}
 
 
 def _plan_knowing(asked: Asked, store: LocalStore, known: Mapping[str, Before]) -> Plan:

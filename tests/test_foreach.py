@@ -196,3 +196,19 @@ def test_selectors_see_the_items_of_the_reference_run_s_parameters(project, tmp_
         project.request(f"select: [{selector}]\nislands: allow")
         assert "tune  3 items: 3 run" in project.runner("plan", "run.yaml", **more).out
         assert project.runner("apply", "run.yaml", "--again", **more).code == 0
+
+
+def test_a_retry_of_items_can_be_written_down_and_run(project):
+    project.pipeline("""
+        steps:
+          a:
+            kind: shell
+            foreach: {over: {x: [1, 2]}, fail_fast: false}
+            env: {X: $(each.x)}
+            script: test "$X" != 2
+    """)
+    project.runner("apply", "p.yaml")
+    written = project.runner("retry", project.record()["run"], "--print").raw
+    assert 'select: ["a[x=2]"]' in written
+    project.write(again_yaml=written)
+    assert project.runner("validate", "again.yaml").code == 0

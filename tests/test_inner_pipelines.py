@@ -70,3 +70,15 @@ def test_a_mistake_inside_is_told_in_the_inner_file(project):
 def test_a_pipeline_cannot_stand_in_itself(project):
     project.pipeline("steps:\n  a: {kind: pipeline, pipeline: p.yaml}\n")
     assert "error[E208]: pipelines contain each other: p.yaml -> p.yaml" in project.runner("validate", "p.yaml").err
+
+
+def test_a_fan_out_inside_a_fan_out_takes_its_axis_from_an_outer_parameter(project):
+    nested(project)
+    path = project.root / "p.yaml"
+    path.write_text(
+        path.read_text()
+        .replace("steps:\n", "params: {folds: {type: list, items: integer, default: [0, 1, 2]}}\nsteps:\n", 1)
+        .replace("params: {base: $(each.depth)}", "params: {base: $(each.depth), folds: $(params.folds)}")
+    )
+    assert project.runner("apply", "p.yaml").code == 0
+    assert project.record()["ended"]["outputs"] == {"best": 123, "every": [63, 123]}

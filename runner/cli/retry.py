@@ -23,6 +23,7 @@ def command(run: str, show: bool, workers: int | None, form: str, store: str | N
     runner retry x62p --print > runs/mend.yaml
     """
     from .. import app
+    from ..select import quoted
     from .apply import perform
 
     opened = the_store(store)
@@ -33,7 +34,7 @@ def command(run: str, show: bool, workers: int | None, form: str, store: str | N
         return 0
     if show:
         click.echo(
-            f"# To be kept in this folder: `pipeline` is relative to the file.\napiVersion: runner/v1\nkind: Run\npipeline: {app.relative_pipeline(asked)}\nreference: {id}\nselect: [{', '.join(chosen)}]\n"
+            f"# To be kept in this folder: `pipeline` is relative to the file.\napiVersion: runner/v1\nkind: Run\npipeline: {app.relative_pipeline(asked)}\nreference: {id}\nselect: [{', '.join(map(quoted, chosen))}]\n"
             "islands: allow\nmode: full"
         )
         return 0
