@@ -397,7 +397,7 @@ class _Deciding:
         success = self.today.past.success(evaluated.fingerprint) if evaluated is not None else None
         if success is not None:
             expired = step.cache.expire_after is not None and self.case.now - success.at > step.cache.expire_after
-            if lookup and not expired and not may and not waits_for:
+            if evaluated is not None and lookup and not expired and not may and not waits_for:
                 lapse = (
                     f"; it lapses {_ago(success.at + step.cache.expire_after - self.case.now)}"
                     if step.cache.expire_after is not None
@@ -406,7 +406,7 @@ class _Deciding:
                 return Cached(
                     step=step.name,
                     reasons=(f"the same in {success.produced_by}{lapse}",),
-                    past=replace(success, step=step.name),  # it may have had another name there
+                    past=taken(success, step, evaluated),
                     run=success.produced_by,
                 )
             if expired:
@@ -434,9 +434,15 @@ class _Deciding:
             return [f"it was not part of {self.base.id}" if known else "it is new"]
         if not ended.recipe:
             return []
-        _, causes = own_causes(step, ended, self.today)
+        _, causes = own_causes(step, ended, self.today, self.base)
         failed = [f"it {ended.status} in {self.base.id}"] if ended.status in ("failed", "stopped") and self.base else []
         return [*failed, *map(str, causes)]
+
+
+def taken(success: StepEnded, step: Step, evaluated: Evaluated) -> StepEnded:
+    """Return a stored success as that of `step`: where it was made, it and what it read may have had other names."""
+    reads = tuple((r.step, r.output, r.digest, r.run) for r in evaluated.reads)
+    return replace(success, step=step.name, reads=reads, params=evaluated.params)
 
 
 def word(value: bool | None) -> str:

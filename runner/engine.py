@@ -21,7 +21,7 @@ from threading import Thread
 from typing import Any
 
 from .collect import WrongOutput, values_of
-from .decide import Cached, Decision, Reuse, Run, Skip, join_ended
+from .decide import Cached, Decision, Reuse, Run, Skip, join_ended, taken
 from .errors import EnvironmentFailure, StoreDamaged
 from .executors import Call, Executor, Outcome
 from .executors.redact import Redactor, masked
@@ -469,7 +469,7 @@ class _Engine:
         if decision.lookup and (success := self.store.success(evaluated.fingerprint)) and self._fresh(step, success):
             self.end(
                 self._kept(
-                    replace(success, step=step.name),
+                    taken(success, step, evaluated),
                     "cached",
                     success.produced_by,
                     f"the same in {success.produced_by}",

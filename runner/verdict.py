@@ -119,6 +119,7 @@ class _Judge:
         self.skipped = False  # whether any step above would be skipped
         self.lost: set[str] = set()  # steps whose producing run is gone
         self.records: dict[str, RunRecord | None] = {record.id: record}
+        self.holders: dict[int, RunRecord] = {}  # of each result, by its id: the run whose record has it
 
     def judge(self) -> Standing:
         self.taken = self._lineage()
@@ -146,6 +147,7 @@ class _Judge:
             if name not in self.case.request.assume:
                 ended = self.record.steps[name]
                 taken[name].append(ended)
+                self.holders[id(ended)] = self.record
                 seen.add((name, ended.produced_by))
         for name in reversed(self.case.selection.closure):
             branch = self.steps[name].branch
@@ -163,8 +165,12 @@ class _Judge:
                         records[run] = self.today.past.run(run)
                     record = records[run]
                     found = record.steps.get(source) if record else None
-                    if found is not None:
+                    if found is None:  # it was made under another name; the run that consumed it has it under this one
+                        record = self.holders.get(id(ended))
+                        found = record.steps.get(source) if record else None
+                    if found is not None and record is not None:
                         taken[source].append(found)
+                        self.holders[id(found)] = record
                     elif read:
                         self.lost.add(source)
         return taken
@@ -314,7 +320,7 @@ class _Judge:
     def _own(self, step: Step, ended: StepEnded) -> tuple[str, tuple[Cause, ...]]:
         key = (step.name, id(ended))  # `ended` lives as long as this does
         if key not in self.own:
-            self.own[key] = own_causes(step, ended, self.today)
+            self.own[key] = own_causes(step, ended, self.today, self.holders.get(id(ended)))
         return self.own[key]
 
     def _causes(self, step: Step, ended: StepEnded) -> tuple[Cause, ...]:
@@ -464,8 +470,11 @@ def _mark(value: Any) -> str:
     return "c" + digest_of(value).removeprefix("sha256:")
 
 
-def own_causes(step: Step, ended: StepEnded, today: Today) -> tuple[str, tuple[Cause, ...]]:
-    """Return today's fingerprint of `step` on the bytes that it consumed then, and what differs by its own causes."""
+def own_causes(step: Step, ended: StepEnded, today: Today, holder: RunRecord | None) -> tuple[str, tuple[Cause, ...]]:
+    """Return today's fingerprint of `step` on the bytes that it consumed then, and what differs by its own causes.
+
+    `holder` is the run whose record has `ended`: what was read there may have been made under another name.
+    """
     if step.kind == "foreach":
         return _items_changed(step, ended)
     consumed: dict[str, Before] = {}
@@ -475,6 +484,8 @@ def own_causes(step: Step, ended: StepEnded, today: Today) -> tuple[str, tuple[C
         past = record.steps.get(name) if record else None
         if past is None and name not in made and (record := today.past.run(ended.produced_by)):
             past = record.steps.get(name)  # of which only the status was read, or nothing was there
+        if past is None and name in made and holder is not None:
+            past = holder.steps.get(name)
         if past is not None:
             consumed[name] = past.before()
     unread = sorted(name for name in step.unguarded if name not in consumed)
@@ -521,7 +532,7 @@ def changed_steps(record: RunRecord, kind: str, today: Today) -> set[str]:
             if name not in record.started.decisions and kind in ("code", "any"):
                 found.add(name)
             continue
-        if ended.recipe and any(cause.kind in CHANGES[kind] for cause in own_causes(step, ended, today)[1]):
+        if ended.recipe and any(cause.kind in CHANGES[kind] for cause in own_causes(step, ended, today, record)[1]):
             found.add(name)
     return found
 
