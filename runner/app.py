@@ -225,7 +225,7 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
                     "E209",
                     str(error).removeprefix("E209 "),
                     ("params",),
-                    "give the axis fewer values, or raise `max_items`",
+                    error.help,
                 )
             ]
         ) from None
@@ -282,8 +282,18 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
             found[key] = look(record)
         return found[key]
 
+    def left(record: RunRecord, graph: Graph, name: str) -> StepEnded | None:
+        """Return what a step left in a run or, where that only reused what was made of it, in the run that made that."""
+        if name in record.steps:
+            return record.steps[name] if record.steps[name].usable else None
+        for reader in graph.sorted(graph.descendants({name})):
+            made = record.steps[reader].produced_by if reader in record.steps else ""
+            if made and made != record.id and (origin := store.run(made)):
+                return left(origin, graph, name)
+        return None
+
     def look(record: RunRecord | None) -> tuple[Pipeline, Graph]:
-        pipeline, graph, request = asked.pipeline, asked.graph, asked.request
+        pipeline, request = asked.pipeline, asked.request
         optional = replace(pipeline, params={n: p for n, p in pipeline.params.items() if n in _axis_params(pipeline)})
         given = replace(
             request,
@@ -295,16 +305,21 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
         )
         world = asked.project.world(pipeline, params, store.digest, store.read)
         before = dict(known)
-        if record is not None:
-            today = Today(pipeline, params, world, store)
-            facts = facts_of(record, pipeline, lambda r, kind: changed_steps(r, kind, today))
-            chosen = set() if usable is not None else touched(request.select, request.exclude, pipeline, graph, facts)
-            before |= {
-                n: record.steps[n].before()
-                for step in deferred(pipeline) if step.foreach for n in step.foreach.reads
-                if n not in chosen and n not in before and n in record.steps and record.steps[n].usable
-            }  # fmt: skip
         spread = expand(pipeline, Known(pipeline, params, before, world))
+        while record is not None:
+            # One layer at a time: what is selected of a fan-out shows only once its items are there.
+            graph, today = _graph(spread), Today(spread, params, world, store)
+            facts = facts_of(record, spread, lambda r, kind, today=today: changed_steps(r, kind, today))  # type: ignore[misc]
+            chosen = set() if usable is not None else touched(request.select, request.exclude, spread, graph, facts)
+            more = {
+                n: ended.before()
+                for step in deferred(spread) if step.foreach for n in step.foreach.reads
+                if n not in chosen and n not in before and not spread.steps[n].deferred and (ended := left(record, graph, n))
+            }  # fmt: skip
+            if not more:
+                break
+            before |= more
+            spread = expand(spread, Known(spread, params, before, world))
         return spread, _graph(spread)
 
     return view
@@ -345,7 +360,7 @@ def _plan_knowing(asked: Asked, store: LocalStore, known: Mapping[str, Before]) 
         )
 
     now = time.time()
-    selection, reference = choose(request, view, any(True for _ in deferred(asked.pipeline)), store, changed, same, now)
+    selection, reference = choose(request, view, store, changed, same, now)
     pipeline, graph = view(reference.record if reference else None)
     params, sources = values(reference.record if reference else None)
     world = asked.project.world(pipeline, params, store.digest, store.read)

@@ -20,6 +20,8 @@ Combination = Mapping[str, Any]  # axis -> value
 class AxisError(EvaluationError):
     """Axes that give no items: too many, or two of the same name."""
 
+    help = "give the axis fewer values, or raise `max_items`"
+
 
 def label(value: Any) -> str:
     """Return the text that stands for a value of an axis in the name of an item: equal only for equal values."""
@@ -28,7 +30,7 @@ def label(value: Any) -> str:
     match value:
         case str() if _WORD.fullmatch(value) and not _NOT_TEXT.fullmatch(value):
             return value
-        case str() if len(value) <= 40 and not set(value) & set('"\\[]') and value.isprintable():
+        case str() if len(value) <= 40 and not set(value) & set('"\\[]') and "$(" not in value and value.isprintable():
             return f'"{value}"'
         case str():
             return f"{re.sub(r'[^A-Za-z0-9]+', '-', value, flags=re.A)[:24].strip('-')}~{digest_of(value)[7:15]}"

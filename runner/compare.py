@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .fingerprint import Cause, differences, shown
+from .fingerprint import Cause, Produced, differences, shown
 from .record import RunRecord, StepEnded
 from .values import alike, digest_of, plain
 
@@ -63,7 +63,7 @@ def compare(then: RunRecord, now: RunRecord, load: Load) -> Difference:
         tuple(dict.fromkeys(Change(f"{n}/{c.name}", c.then, c.now) for n, causes in own.items() for c in causes if c.kind in ("input", "env"))),
         tuple(
             Change(f"{n}/{name}", _content(a.outputs.get(name)), _content(b.outputs.get(name)))
-            for n, a, b in both for name in sorted({*a.outputs, *b.outputs}) if _content(a.outputs.get(name)) != _content(b.outputs.get(name))
+            for n, a, b in both for name in _declared({*a.outputs, *b.outputs}) if _content(a.outputs.get(name)) != _content(b.outputs.get(name))
         ),
         tuple(_changes(then.statuses, now.statuses)),
         tuple((n, a.seconds, b.seconds) for n, a, b in pairs if a and b and a.status == b.status == "succeeded" and a.taken is None),
@@ -77,8 +77,17 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change
             yield Change(name, shown(plain(a), name in then), shown(plain(b), name in now))
 
 
+def _declared(names: Iterable[str]) -> list[str]:
+    """Return the names of outputs without what a fan-out keeps for itself: how many items it had, and their values."""
+    return sorted(name for name in names if not name.startswith("."))
+
+
 def _content(output: Mapping[str, Any] | None) -> str:
-    return "none" if output is None else str(output.get("digest") or shown(output.get("value"), True))
+    if output is None:
+        return "none"
+    if "items" in output:
+        return Produced.of_json(output).identity
+    return str(output.get("digest") or shown(output.get("value"), True))
 
 
 def _metrics(then: RunRecord, now: RunRecord, load: Load) -> Iterator[MetricChange]:
@@ -112,7 +121,7 @@ def _numbers(ended: StepEnded | None) -> dict[str, float]:
     """Return a step's metrics, of a reused one too: its values that are numbers."""
     if ended is None:
         return {}
-    values = {**{n: o.get("value") for n, o in ended.outputs.items()}, **ended.metrics}
+    values = {**{n: ended.outputs[n].get("value") for n in _declared(ended.outputs)}, **ended.metrics}
     return {n: float(v) for n, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
@@ -154,10 +163,16 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
         case Mapping():
             return {key: _renamed(inner, names) for key, inner in value.items()}
         case list() | tuple():
-            return [_renamed(inner, names) for inner in value]
+            files = [[item["digest"], item["name"]] if _is_file(item) else item for item in value]
+            found = names.get(digest_of(value)) or names.get(digest_of(files))
+            return {"from": found} if found else [_renamed(inner, names) for inner in value]
         case _:
             found = names.get(digest_of(value))
             return {"from": found} if found else value
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"digest", "name"}
 
 
 def statement(metric: MetricChange) -> str:

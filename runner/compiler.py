@@ -710,14 +710,7 @@ class _Compiler:
                     )
             tree = [reader.tree(value, (*at, index)) for index, value in enumerate(values)]
             found = (
-                [
-                    reader.check(t.exact, at)
-                    if t.exact is not None
-                    else STRING
-                    if isinstance(t, Template)
-                    else expression.type_of(v)
-                    for t, v in zip(tree, values, strict=True)
-                ]
+                [self._value_type(reader, value, (*at, index)) for index, value in enumerate(tree)]
                 if any(isinstance(t, Template) for t in tree)
                 else None
             )
@@ -739,6 +732,13 @@ class _Compiler:
             self.mistake("E203", f"an axis needs a list, not {listed}", at, offset=template.exact.at)
         element = listed.item if listed is not None and listed.item else ANY
         return tree, replace(element, optional=False)
+
+    @staticmethod
+    def _value_type(reader: Reader, value: Tree, at: Keys) -> Type | None:
+        """Return the type of one value of an axis that is written out."""
+        if not isinstance(value, Template):
+            return expression.type_of(value)
+        return STRING if value.exact is None else reader.check(value.exact, at)
 
     def _parts(
         self, written: Iterable[Mapping[str, Any]], types: Mapping[str, Type], at: Keys, whole: bool
@@ -772,6 +772,8 @@ class _Compiler:
     def _check_items(self, name: str, fan: Fan, at: Keys) -> None:
         """Refuse literal axes that give no item, too many, or one twice."""
         if any(not values for values in fan.over.values()) or any(set(fan.over) - set(part) for part in fan.include):
+            return
+        if any(set(part) - set(fan.over) for part in fan.exclude):
             return
         sizes = 1
         for axis, values in fan.over.items():

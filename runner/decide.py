@@ -283,6 +283,8 @@ class _Deciding:
                 if early:
                     return early
                 gates_known = not self._may_skip(step)
+        if step.deferred:
+            return self._deferred(step, may if gates_known else ("skipped",))  # `when` is judged item by item
         if step.when is False:
             return Skip(step=step.name, reasons=("`when` is false",))
         if step.when is not True:
@@ -294,8 +296,6 @@ class _Deciding:
             may = ("skipped",)
         if step.kind == "condition" or step.joins:
             return self._at_once(step, isinstance(found, Start), may)
-        if step.deferred:
-            return self._deferred(step, may)
         if step.kind in WAITS:
             what = "a decision" if step.kind == "approval" else "values from outside"
             reasons = [*(["selected"] if self.request.select is not None else []), f"it waits for {what}"]

@@ -231,6 +231,10 @@ class _Engine:
                 if self.schedule.idle and not self.stops:
                     break
                 continue
+            if self.schedule.idle:  # a plan that cannot be: better an end than to wait for ever
+                raise AssertionError(
+                    f"nothing runs, and these wait: {', '.join(n for n, _ in self.schedule.remaining())}"
+                )
             now = time.monotonic()
             if self.writing is not None and not self.writing.is_alive():
                 yield from self._written()

@@ -36,10 +36,16 @@ def items(step: Step, known: Known | None) -> dict[str, Step]:
     axes, reads = _axes(step, fan, known)
     out: dict[str, Step] = {}
     names: list[str] = []
-    for values in combinations(fan, axes):
+    try:
+        made = combinations(fan, axes)
+    except AxisError as error:
+        raise AxisError(f"E209 {step.name}: {str(error).removeprefix('E209 ')}") from None
+    for values in made:
         name = name_of(step.name, values)
         if name in out:
-            raise AxisError(f"two items are called {name}: a value is given twice")
+            twice = AxisError(f"two items are called {name}: a value is given twice")
+            twice.help = "items are named by their values: give each value once"
+            raise twice
         names.append(name)
         out |= _item(step, fan, name, values, reads)
     values = {axis: [out[name].each[axis] for name in names] for axis in axes} if fan.best else {}

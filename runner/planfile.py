@@ -9,6 +9,7 @@ from typing import Any
 from .errors import Diagnostic, EnvironmentFailure, Invalid
 from .pipeline import Accepted
 from .plan import FORMAT, bound
+from .select import quoted
 from .values import digest_of, short
 
 ANEW = "make it anew with `runner plan FILE --out PLAN`"
@@ -115,6 +116,4 @@ def stanza(accepted: Sequence[Accepted]) -> str:
 
 def accept_item(accepted: Accepted) -> str:
     """Return one entry of `accept`."""
-    return (
-        f"{{step: {accepted.step}, cause: {accepted.cause}, reason: {json.dumps(accepted.reason, ensure_ascii=False)}}}"
-    )
+    return f"{{step: {quoted(accepted.step)}, cause: {accepted.cause}, reason: {json.dumps(accepted.reason, ensure_ascii=False)}}}"

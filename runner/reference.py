@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from .axes import is_literal
 from .errors import ReferenceRunError, suggest
 from .gate import GOOD
 from .graph import Graph
@@ -60,12 +61,9 @@ class Candidate:
 
 
 def choose(
-    request: RunRequest, view: View, varies: bool, past: Past, changed: Changed, same: Same, now: float
+    request: RunRequest, view: View, past: Past, changed: Changed, same: Same, now: float
 ) -> tuple[Selection, Reference | None]:
-    """Return what is selected and the reference run; raises SelectorError or ReferenceRunError.
-
-    `varies` says whether the items of some fan-out depend on the reference run.
-    """
+    """Return what is selected and the reference run; raises SelectorError or ReferenceRunError."""
     pipeline, _ = view(None)
     for name, value in request.latest.where.items() if request.latest else ():
         if name not in pipeline.params:
@@ -87,7 +85,7 @@ def choose(
         return selection, None
     if wanted != "latest":
         return _named(wanted, request, view, past, changed)
-    return _latest(request, view, varies, past, changed, lambda record: _misfit(request.latest, record, same, now))
+    return _latest(request, view, past, changed, lambda record: _misfit(request.latest, record, same, now))
 
 
 def _leaves_something(request: RunRequest) -> bool:
@@ -156,7 +154,6 @@ def _misfit(wanted: Latest | None, record: RunRecord, same: Same, now: float) ->
 def _latest(
     request: RunRequest,
     view: View,
-    varies: bool,
     past: Past,
     changed: Changed,
     misfit: Callable[[RunRecord], str],
@@ -164,8 +161,9 @@ def _latest(
     selectors = [*(request.select or ()), *request.exclude, *request.force]
     by_status = uses_reference(selectors, ("status",))
     pipeline, graph = view(None)
-    # What is selected may depend on the run: by a selector that asks it, or by items that its results give.
-    fixed = None if varies or uses_reference(selectors) else _select(request, view, None, changed)
+    # What is selected may depend on the run: by a selector that asks it, or by items that its results or params give.
+    varies = uses_reference(selectors) or any(s.foreach and not is_literal(s.foreach) for s in pipeline.steps.values())
+    fixed = None if varies else _select(request, view, None, changed)
     rejected: list[tuple[str, str]] = []
     first_lacks: list[tuple[str, str]] = []
     misfits = 0

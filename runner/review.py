@@ -365,6 +365,7 @@ class _Reviewing:
                 if (b := self.pipeline.steps[n].branch) and b.condition in found.frontier
                 and (e := reference.record.steps.get(b.condition)) and e.taken is not b.outcome
             }  # fmt: skip
+            more |= self._items_anew(least)
             if not more:
                 break
             least |= more
@@ -375,6 +376,12 @@ class _Reviewing:
         if len(found.pieces) > 1 and not self.case.request.islands:
             lines.append("islands: allow")
         yield Remedy("select", ", ".join(lines), tuple(n for n in found.steps if n not in self.selection))
+
+    def _items_anew(self, least: set[str]) -> set[str]:
+        """Return the rest of the fan-outs whose axes are computed again: none of their items can be named before."""
+        steps = self.pipeline.steps
+        anew = {fan for n in least for fan, _ in steps[n].within if (f := steps[fan].foreach) and f.reads & least}
+        return {n for n, s in steps.items() if n in anew or any(fan in anew for fan, _ in s.within)} - least
 
     # gates
 

@@ -97,7 +97,7 @@ def select(
         raise SelectorError("E402", "nothing is selected", "a run needs at least one step")
     chosen |= _joins_between(chosen, pipeline, graph)
     _refuse_holes(chosen, pipeline, graph, bool(exclude))
-    pieces = graph.pieces(chosen)
+    pieces = _together(graph.pieces(chosen), pipeline)
     if len(pieces) > 1 and not islands and written is not None and not uses_reference(written):
         shown = "; ".join(_listed(piece) for piece in pieces[:4])
         raise SelectorError(
@@ -111,6 +111,18 @@ def select(
 def _joins_between(chosen: set[str], pipeline: Pipeline, graph: Graph) -> set[str]:
     """Return the joining steps between items and their readers: nobody names those, and they compute nothing."""
     return {name for name in graph.between(chosen) if pipeline.steps[name].joins}
+
+
+def _together(pieces: Sequence[Sequence[str]], pipeline: Pipeline) -> list[list[str]]:
+    """Return the pieces of a selection, those with items of one fan-out as one: they are one step as it is written."""
+    out: list[tuple[list[str], set[str]]] = []
+    for piece in pieces:
+        names, fans = list(piece), {fan for name in piece for fan, _ in pipeline.steps[name].within}
+        for one in [o for o in out if o[1] & fans]:
+            out.remove(one)
+            names, fans = [*one[0], *names], fans | one[1]
+        out.append((names, fans))
+    return [names for names, _ in out]
 
 
 def touched(
@@ -136,6 +148,9 @@ def touched(
     for index, text in enumerate(exclude):
         if "[" not in text:
             chosen -= expand(text, pipeline, graph, facts, "exclude", index)
+    for name, step in pipeline.steps.items():  # parts come before what joins them, which is made anew with any of them
+        if step.joins and step.reads & chosen:
+            chosen.add(name)
     return chosen
 
 
@@ -189,7 +204,7 @@ def quoted(name: str) -> str:
     """Return a step's name as an element of a YAML flow list."""
     if not set(name) & set("[]{},\"'"):
         return name
-    return f'"{name}"' if '"' not in name else f"'{name}'"
+    return f'"{name}"' if '"' not in name else "'" + name.replace("'", "''") + "'"
 
 
 def written_as(names: Iterable[str], pipeline: Pipeline, graph: Graph) -> list[str]:

@@ -8,7 +8,7 @@ be, all that reads them is stale too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .expression import EvaluationError, Template
@@ -192,6 +192,10 @@ class _Judge:
         found = variants[0]
         if not found.fingerprint:
             return self._skipped(step, found)
+        if step.deferred:
+            cause = Cause("input", "items", "what they were computed from is gone", "")
+            verdict = self._verdict("unknown", step, found, (cause,), "")
+            return self._keep(step.name, found.before() if verdict.accepted else None, verdict)
         if len(variants) == 1 and self._untouched(step, found):
             if step.kind == "condition":
                 self._gate(step, found, found.taken, SAME)
@@ -437,7 +441,7 @@ class _Judge:
 
     def _when(self, step: Step) -> None:
         """A `when` above the selection is asked again with today's values."""
-        if isinstance(step.when, bool) or not self.taken[step.name]:
+        if isinstance(step.when, bool) or step.deferred or not self.taken[step.name]:
             return
         ended = self.taken[step.name][0]
         if ended.status == "skipped" and ended.by:
@@ -475,6 +479,8 @@ def own_causes(step: Step, ended: StepEnded, today: Today, holder: RunRecord | N
 
     `holder` is the run whose record has `ended`: what was read there may have been made under another name.
     """
+    if step.deferred:
+        return "", ()  # its items have causes, once they are known
     if step.kind == "foreach":
         return _items_changed(step, ended)
     consumed: dict[str, Before] = {}
@@ -492,7 +498,9 @@ def own_causes(step: Step, ended: StepEnded, today: Today, holder: RunRecord | N
     if unread:
         return "", tuple(Cause("input", name, "none", "read now") for name in unread)
     try:
-        evaluated = evaluate(step, today.pipeline, today.params, consumed, today.world, NO_RUN)
+        # An item that was made when the axis had other values too is the same item: its values are in its name.
+        alone = replace(step, axis_reads=())
+        evaluated = evaluate(alone, today.pipeline, today.params, consumed, today.world, NO_RUN)
     except EvaluationError as error:
         return "", (Cause("input", str(error)),)
     if evaluated.fingerprint == ended.fingerprint:

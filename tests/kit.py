@@ -178,7 +178,7 @@ class Lab:
         def same(record: RunRecord, name: str) -> bool:
             return alike(values(record)[0][name], record.started.params.get(name))
 
-        selection, reference = choose(asked, lambda record: (compiled, graph), False, self.store, changed, same, now)
+        selection, reference = choose(asked, lambda record: (compiled, graph), self.store, changed, same, now)
         params, sources = values(reference.record if reference else None)
         today = Today(compiled, params, self.world(compiled, params), self.store)
         made = make_plan(Case(today, graph, asked, sources, selection, reference, now))

@@ -61,11 +61,13 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
         [
             n,
             o["type"],
-            f"{o['size']} bytes, {o['digest']}" if o.get("digest") else f"= {o.get('value')}",
+            f"{o['size']} bytes, {o['digest']}" if o.get("digest")
+            else text.output_text(o) if "items" in o
+            else f"= {o.get('value')}",
             f"produced by {o['run']}",
         ]
-        for n, o in ended.outputs.items()
-    ]
+        for n, o in ended.outputs.items() if not n.startswith(".")  # what a fan-out keeps for itself
+    ]  # fmt: skip
     click.echo("\n".join(text.table(rows)) if rows else f"step `{step}` declares no outputs")
     if directory:
         click.echo(f"{len(paths)} copied to {directory}")

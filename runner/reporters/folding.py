@@ -68,5 +68,5 @@ def _fan(plan: Plan, name: str, parts: Sequence[Decision], join: Decision) -> Ro
     if isinstance(join, Reuse) and not join.verdict.sound:
         text += f"   {join.verdict.word.upper()}  {'; '.join(map(str, join.verdict.causes))}"
     elif doubtful:
-        text += f"   {len(doubtful)} of them need a decision"
+        text += f"   {len(doubtful)} of them {'needs' if len(doubtful) == 1 else 'need'} a decision"
     return Row(word, name, text=text)
