@@ -37,7 +37,7 @@ from .pipeline import (
     Secret,
     Step,
     Tree,
-    overlapping,
+    overlaps,
     relative,
 )
 from .scope import Reader
@@ -66,6 +66,7 @@ class _Compiler:
         self.axes: dict[str, dict[str, Type]] = {}
         self.secrets: Mapping[str, Any] = document.value.get("secrets", {})
         self.inner: dict[str, Pipeline] = {}  # by the step that stands for it
+        self.output_paths: dict[str, dict[PurePosixPath, str]] = {}
         self.output_types: dict[str, Type] = {}  # of the pipeline's own outputs
         self.document = document
         self.files = files
@@ -298,17 +299,23 @@ class _Compiler:
             return
         if path.parts[0] == ".inputs":
             self.mistake("E212", f"`{output.path}` lies where inputs are staged", at)
-        for other, body in self.raw[step]["outputs"].items():
-            if other == output.name or body.get("type") not in ("file", "dir"):
-                continue
-            their = PurePosixPath(body.get("path", other))
-            if (
-                (path == their or their in path.parents)
-                and list(self.raw[step]["outputs"]).index(other) < list(self.raw[step]["outputs"]).index(output.name)
-            ) or (their != path and their in path.parents):
+        taken = self._output_paths(step)
+        for their in (path, *path.parents):
+            other = taken.get(their, output.name)
+            if other != output.name:
                 self.mistake(
                     "E212", f"outputs `{other}` and `{output.name}` have equal or nested paths: {their} and {path}", at
                 )
+
+    def _output_paths(self, step: str) -> dict[PurePosixPath, str]:
+        """Return the first output that has each path, so that thousands of outputs are looked up, not compared."""
+        if step not in self.output_paths:
+            found: dict[PurePosixPath, str] = {}
+            for name, body in self.raw[step]["outputs"].items():
+                if body.get("type") in ("file", "dir"):
+                    found.setdefault(PurePosixPath(body.get("path", name)), name)
+            self.output_paths[step] = found
+        return self.output_paths[step]
 
     # branches
 
@@ -448,8 +455,9 @@ class _Compiler:
         for name, tree in step.inputs.items():
             if isinstance(tree, ProjectPath) and not tree.location.startswith("/"):
                 staged[relative(tree.location, self.base)] = f"input `{name}`"
+        meets = overlaps(staged)
         for output in step.outputs.values():
-            if output.is_artifact and (over := overlapping(output.path, staged)):
+            if output.is_artifact and (over := meets(output.path)):
                 place = (*at, "outputs", output.name)
                 self.mistake(
                     "E212",
@@ -1167,11 +1175,14 @@ class _Compiler:
                 location = self.files.locate(item, self.base)
             except ValueError:
                 continue
-            if location in step.code or location in named or self.files.kind(location) != "file":
+            kind = self.files.kind(location)
+            if location in step.code or location in named or kind is None or (kind == "dir" and "/" not in item):
+                continue  # a bare word that is also a folder is taken for a word
+            if kind == "dir" and any(place.startswith(f"{location}/") for place in (*step.code, *named)):
                 continue
             self.mistake(
                 "E213",
-                f"{item} is a project file in neither `code` nor `inputs`; the step would not see it",
+                f"{item} is a project {'file' if kind == 'file' else 'folder'} in neither `code` nor `inputs`; the step would not see it",
                 (*at, "command", index),
                 help=f"add `code: [{item}]` to the step",
             )

@@ -386,7 +386,7 @@ class _Deciding:
             reasons.append("its cache is off")
         known = all(name in self.ends for name in step.reads)
         # What only comes before must have ended well all the same, before anything after this step begins.
-        waits_for = [name for name in self.graph.sorted(step.before - step.reads) if name not in self.ends]
+        waits_for = [name for name in self.graph.sorted(set(step.needs) - step.reads) if name not in self.ends]
         evaluated: Evaluated | None = None
         if known:
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -306,9 +306,16 @@ def relative(location: str, base: str) -> str:
 
 def overlapping(path: str, staged: Iterable[str]) -> str:
     """Return which staged path equals, contains or lies in `path`; both are relative to the working directory."""
-    own = PurePosixPath(path)
-    for other in staged:
-        their = PurePosixPath(other)
-        if own == their or own in their.parents or their in own.parents:
-            return other
-    return ""
+    return overlaps(staged)(path)
+
+
+def overlaps(staged: Iterable[str]) -> Callable[[str], str]:
+    """Return `overlapping` for many paths against the same staged ones."""
+    exact = {PurePosixPath(other): other for other in staged}
+    above = {parent: other for path, other in exact.items() for parent in path.parents}
+
+    def meets(path: str) -> str:
+        own = PurePosixPath(path)
+        return next((exact[place] for place in (own, *own.parents) if place in exact), "") or above.get(own, "")
+
+    return meets

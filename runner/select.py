@@ -380,7 +380,9 @@ class _Parser:
             raise SelectorError(
                 "E401",
                 f"no path leads from {_listed(sorted(left))} to {_listed(sorted(right))}",
-                "turn the range round, or name the steps",
+                "turn the range round"
+                if self.graph.descendants(right) & left
+                else "name the steps: they are not connected",
                 offset=at,
             )
         return left | right | (self.graph.descendants(left) & self.graph.ancestors(right))

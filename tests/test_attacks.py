@@ -268,3 +268,12 @@ def test_what_stands_behind_a_cached_step_waits_for_the_effect_that_it_needs(pro
     answer = project.runner("apply", "p.yaml", env={"FLAG": str(flag)})
     assert "run     build    it comes after migrate   may end cached" in answer.out
     assert project.statuses() == {"migrate": "failed", "build": "upstream_failed", "deploy": "upstream_failed"}
+
+
+def test_a_folder_in_the_argv_that_the_step_does_not_declare_is_named(project):
+    project.write(sql__checks__one_txt="select 1")
+    project.pipeline("steps:\n  a: {kind: command, command: [ls, sql/checks]}\n")
+    answer = project.runner("validate", "p.yaml")
+    assert "error[E213]: sql/checks is a project folder in neither `code` nor `inputs`" in answer.err
+    project.pipeline("steps:\n  a: {kind: command, command: [ls, sql/checks], code: [sql/checks]}\n")
+    assert project.runner("validate", "p.yaml").code == 0
