@@ -662,7 +662,7 @@ def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tupl
 
 def end_waiting(store: LocalStore, record: RunRecord, by: str) -> None:
     """End a run that waits and has no process."""
-    ledger = store.resume(record.id)
+    ledger = engine.take_up(record, store)
     try:
         why = f"stopped by `runner stop` of {by}"
         now = round(time.time(), 3)

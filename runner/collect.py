@@ -1,14 +1,19 @@
-"""What an attempt left x the outputs that its step declares -> typed values, or what is wrong with them."""
+"""What an attempt left x the outputs that its step declares -> typed values, or what is wrong with them.
+
+The same for what a person or a program outside answers to a step that waits.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from .expression import EvaluationError, Type, pointer
 from .pipeline import Output, Step
+from .record import StepWaiting
 
 LIMIT = 16 << 20  # bytes of a JSON file that values are read from
 
@@ -24,6 +29,56 @@ def values_of(
     declared = [o for o in step.outputs.values() if not o.is_artifact]
     written = _parse("the values file", text.encode()) if text is not None else {}
     return checked(declared, written, artifacts, read)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody outside has said to a step that waits."""
+
+    by: str
+    at: float  # UTC seconds
+    approved: bool = True
+    comment: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def answer(waiting: StepWaiting, run: str, message: Mapping[str, Any]) -> Answer:
+    """Return what a message of the inbox of `run` says to a step that waits; raises WrongOutput where that is nothing."""
+    by, at = str(message["by"]), float(message["at"])
+    if message.get("run", run) != run:
+        raise WrongOutput(f"it was written for run {message['run']}")
+    if waiting.until and at >= waiting.until:
+        raise WrongOutput("it came too late")
+    if waiting.kind == "callback":
+        return Answer(by, at, values=answered(expected(waiting), message.get("values")))
+    if "run" not in message:  # whoever may write the store could move a decision from one run to another
+        raise WrongOutput("it does not say for which run it is")
+    approved, comment = message.get("approve"), message.get("comment", "")
+    if not isinstance(approved, bool) or not isinstance(comment, str):
+        raise WrongOutput("`approve` must be true or false, and `comment` a text")
+    if waiting.approvers and by not in waiting.approvers:
+        raise WrongOutput(f"{by} is not one of the approvers: {', '.join(waiting.approvers)}")
+    return Answer(by, at, approved, comment)
+
+
+def expected(waiting: StepWaiting) -> list[Output]:
+    """Return the outputs that a callback waits for."""
+    return [
+        Output(name, Type(o["type"], Type(o["items"]) if "items" in o else None), optional=o.get("optional", False))
+        for name, o in waiting.outputs.items()
+    ]
+
+
+def answered(outputs: Iterable[Output], values: Any) -> dict[str, Any]:
+    """Return the values that came from outside, each of its declared type; raises WrongOutput."""
+    declared = {output.name: output for output in outputs}
+    if not isinstance(values, dict):
+        raise WrongOutput("E222 `values` must be a JSON object")
+    if unknown := sorted(values.keys() - declared.keys()):
+        raise WrongOutput(f"E220 it waits for no value {', '.join(unknown)}")
+    if missing := [name for name, output in declared.items() if name not in values and not output.optional]:
+        raise WrongOutput(f"E220 {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    return checked(declared.values(), _parse("the message", json.dumps(values).encode()))
 
 
 def _nothing(digest: str) -> bytes:

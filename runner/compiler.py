@@ -164,7 +164,11 @@ class _Compiler:
             if body["kind"] in ("condition", "fail"):
                 self.mistake("E107", f"a {body['kind']} step decides nothing in `finally`", (*place, "kind"))
             if body["kind"] in ("approval", "callback", "pipeline"):
-                self.mistake("E107", f"a {body['kind']} step cannot stand in `finally`", (*place, "kind"))
+                self.mistake(
+                    "E107",
+                    f"{'an' if body['kind'] == 'approval' else 'a'} {body['kind']} step cannot stand in `finally`",
+                    (*place, "kind"),
+                )
             if "foreach" in body:
                 self.mistake("E108", "a step of `finally` is not repeated", (*place, "foreach"), key=True)
             if "trigger" in body:

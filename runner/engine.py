@@ -6,6 +6,7 @@ after the ledger has made it durable; a thread of its own waits for the disk, so
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -15,14 +16,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any
 
-from .collect import WrongOutput, values_of
+from .collect import Answer, WrongOutput, answer, values_of
 from .decide import Cached, Decision, Reuse, Run, Skip, join_ended, taken
-from .errors import EnvironmentFailure, StoreDamaged
+from .errors import EnvironmentFailure, Moved, StoreDamaged
 from .executors import Call, Executor, Outcome
 from .executors.redact import Redactor, masked
 from .expand import Known
@@ -100,7 +101,7 @@ def execute(
     if waiting is None:
         run, ledger = store.begin(plan.digest if workshop.once else "")
     else:
-        run, ledger = waiting.id, store.resume(waiting.id)
+        run, ledger = waiting.id, take_up(waiting, store)
     engine = _Engine(plan, store, executor, workshop, run, ledger)
     try:
         yield from engine.events(waiting)
@@ -108,6 +109,16 @@ def execute(
         if engine.writing is not None:
             engine.writing.join()
         ledger.close()
+
+
+def take_up(waiting: RunRecord, store: Store) -> Ledger:
+    """Return the ledger of a run that waits; raises Moved if it is not as it was when `waiting` was read."""
+    ledger = store.resume(waiting.id)
+    now = store.run(waiting.id)
+    if now is None or replace(now, alive=waiting.alive) != waiting:
+        ledger.close()
+        raise Moved(f"run {waiting.id} has gone on in another process", help=f"see `runner show {waiting.id}`")
+    return ledger
 
 
 class _Engine:
@@ -118,6 +129,7 @@ class _Engine:
         self.run, self.ledger = run, ledger
         self.steps = {**plan.pipeline.steps, **plan.pipeline.finals}
         self.waiting: dict[str, StepWaiting] = {}
+        self.early: list[Mapping[str, Any]] = []  # messages to steps that do not wait yet
         # The same pipeline with what fan-outs become: it grows.
         self.pipeline = replace(plan.pipeline, steps={**plan.pipeline.steps})
         self.decisions: dict[str, Decision] = dict(plan.decisions)
@@ -319,67 +331,80 @@ class _Engine:
             return
         self.inbox_at = time.monotonic() + INBOX
         stop = self.workshop.stop
+        early, self.early = self.early, []
+        for message in early:
+            self._heed(message)
         for name, message in self.ledger.inbox():
             if name.startswith("stop"):
                 stop.asked += 1
-                stop.by = stop.by or f"`runner stop` of {message.get('by', 'somebody')}"
-            elif name.startswith(WAITS):
+                stop.by = stop.by or f"`runner stop` of {message['by']}"
+            elif name.startswith(WAITS) and isinstance(message.get("step"), str):
                 self._heed(message)
+            elif name.startswith(WAITS):
+                why = message.get("unreadable", "it names no step")
+                self.tell(MessageRefused(step="", reason=f"{name} from {message['by']}: {why}"))
         for name, waiting in list(self.waiting.items()):
             if waiting.until and time.time() >= waiting.until:
                 self._too_late(name, waiting)
 
     def _heed(self, message: Mapping[str, Any]) -> None:
         """Take a decision or values from outside, if the step waits for them and they are what it waits for."""
-        name, by = str(message.get("step")), str(message["by"])
+        name = message["step"]
         waiting = self.waiting.get(name)
         if waiting is None:
-            return  # decided before, or not asked
-        if waiting.until and message.get("at", 0.0) >= waiting.until:
+            if name not in self.schedule.ends:  # a program outside may be faster than the step that awaits it
+                self.early.append(message)
             return
         try:
-            if waiting.kind == "approval":
-                self._decided(waiting, bool(message.get("approve")), by, str(message.get("comment", "")))
-            else:
-                self._called_back(waiting, message.get("values"), by)
+            found = answer(waiting, self.run, message)
         except WrongOutput as error:
-            self.tell(MessageRefused(step=name, reason=f"from {by}: {error}"))
+            self.tell(MessageRefused(step=name, reason=f"from {message['by']}: {error}"))
+        else:
+            if waiting.kind == "approval":
+                self._decided(waiting, found)
+            else:
+                self._called_back(waiting, found)
 
-    def _decided(self, waiting: StepWaiting, approved: bool, by: str, comment: str) -> None:
-        if waiting.approvers and by not in waiting.approvers:
-            raise WrongOutput(f"{by} is not one of the approvers: {', '.join(waiting.approvers)}")
-        said = f"{'approved' if approved else 'rejected'} by {by}" + (f": {comment}" if comment else "")
-        if not approved:
-            self._waited(waiting, status="failed", cause="rejected", reason=said)
+    def _decided(self, waiting: StepWaiting, found: Answer) -> None:
+        said = f"{'approved' if found.approved else 'rejected'} by {found.by}"
+        said += f": {found.comment}" if found.comment else ""
+        if not found.approved:
+            self._waited(waiting, found.at, status="failed", cause="rejected", reason=said)
             return
-        values = {"by": by, "comment": comment}
-        outputs = {n: Produced("string", self.run, value=v).to_json() for n, v in values.items()}
-        self._waited(waiting, status="succeeded", outputs=outputs, reason=said)
+        outputs = self._decision(found.by, found.comment)
+        self._waited(waiting, found.at, status="succeeded", outputs=outputs, reason=said)
 
-    def _called_back(self, waiting: StepWaiting, values: Any, by: str) -> None:
-        step = self.steps[waiting.step]
-        found = values_of(step, json.dumps(values), {}, self.store.read)
-        outputs = {n: Produced(step.outputs[n].type.name, self.run, value=v).to_json() for n, v in found.items()}
-        self._waited(waiting, status="succeeded", outputs=outputs, reason=f"from {by}")
+    def _decision(self, by: str, comment: str) -> dict[str, Any]:
+        """Return the outputs of an approval: who decided, and why, is in no fingerprint."""
+        values = {"by": by, "comment": comment}
+        return {n: Produced("string", self.run, value=v, mark={"approval": n}).to_json() for n, v in values.items()}
+
+    def _called_back(self, waiting: StepWaiting, found: Answer) -> None:
+        types = {name: declared["type"] for name, declared in waiting.outputs.items()}
+        outputs = {n: Produced(types[n], self.run, value=v).to_json() for n, v in found.values.items()}
+        self._waited(waiting, found.at, status="succeeded", outputs=outputs, reason=f"from {found.by}")
 
     def _too_late(self, name: str, waiting: StepWaiting) -> None:
         """Nobody has decided in time."""
         if waiting.on_timeout == "approve":
-            values = {"by": "", "comment": "nobody decided in time"}
-            outputs = {n: Produced("string", self.run, value=v).to_json() for n, v in values.items()}
-            self._waited(waiting, status="succeeded", outputs=outputs, reason="approved, since nobody decided in time")
+            outputs = self._decision("", "nobody decided in time")
+            self._waited(
+                waiting, waiting.until, status="succeeded", outputs=outputs, reason="approved, since nobody decided in time"
+            )  # fmt: skip
         elif waiting.on_timeout == "reject":
-            self._waited(waiting, status="failed", cause="rejected", reason="rejected, since nobody decided in time")
+            self._waited(
+                waiting, waiting.until, status="failed", cause="rejected", reason="rejected, since nobody decided in time"
+            )  # fmt: skip
         else:
-            self._waited(waiting, status="failed", cause="timeout", reason="nobody answered in time")
+            self._waited(waiting, waiting.until, status="failed", cause="timeout", reason="nobody answered in time")
 
-    def _waited(self, waiting: StepWaiting, **more: Any) -> None:
+    def _waited(self, waiting: StepWaiting, answered: float, **more: Any) -> None:
         """End a step that has waited."""
         del self.waiting[waiting.step]
         self.end(
             StepEnded(
                 step=waiting.step, fingerprint=waiting.fingerprint, recipe=waiting.recipe, params=waiting.params,
-                reads=waiting.reads, produced_by=self.run, **more,
+                reads=waiting.reads, produced_by=self.run, answered=round(answered, 3), **more,
             )
         )  # fmt: skip
 
@@ -498,19 +523,17 @@ class _Engine:
         if wrong:
             self.end(self._success(step, evaluated, status="failed", cause="expression", reason=wrong))
             return
-        read = next(r for r in evaluated.reads if r.digest == model.digest)
-        kept = self.before[read.step].outputs[read.output]
-        size = kept.size if kept.digest else next(i.size for i in kept.items or () if i and i.digest == model.digest)
+        maker, output, kept = self._made(model.digest, [(r.step, r.output) for r in evaluated.reads])
         try:
             number = self.store.register(
                 {
                     "group": group, "status": status, "metrics": plain_json(own["metrics"]), "metadata": plain_json(own["metadata"]),
-                    "model": {"type": model.kind, "name": model.name, "digest": model.digest, "size": size, "run": read.run, "step": read.step, "output": read.output},
+                    "model": {"type": model.kind, "name": model.name, "digest": model.digest, "size": kept.size, "run": kept.run, "step": maker, "output": output},
                     "run": self.run, "step": step.name, "pipeline": self.plan.pipeline.name, "by": "",
                 }
             )  # fmt: skip
-        except EnvironmentFailure as error:
-            self.broken = self.broken or 6
+        except (EnvironmentFailure, StoreDamaged) as error:
+            self.broken = self.broken or error.exit_status
             self.end(self._success(step, evaluated, status="failed", cause="environment", reason=error.text))
             return
         outputs = {"version": Produced("integer", self.run, value=number).to_json()}
@@ -519,6 +542,21 @@ class _Engine:
                 step, evaluated, status="succeeded", outputs=outputs, reason=f"{group} version {number}, {status}"
             )
         )
+
+    def _made(self, digest: str, among: Iterable[tuple[str, str]]) -> tuple[str, str, Produced]:
+        """Return the step and output that made an artifact: what only joins others passes the question on to them."""
+        for name, output in among:
+            found = self.before.get(name)
+            if found is None or (held := _held(found.outputs.get(output), digest)) is None:
+                continue
+            step = self.steps.get(name)
+            if step is not None and step.joins:
+                inside = step.items or sorted(step.reads)
+                below = [(n, o) for n in inside if n in self.before for o in self.before[n].outputs]
+                with contextlib.suppress(LookupError):  # what is reused as a whole has nothing below it in this run
+                    return self._made(digest, below)
+            return name, output, held
+        raise LookupError(digest)
 
     def _joined(self, step: Step, evaluated: Evaluated) -> StepEnded:
         lost = [n for n in step.items if self.schedule.ends.get(n) in ("failed", "upstream_failed")]
@@ -927,6 +965,13 @@ def _is_secret(value: Any) -> bool:
     return isinstance(value, Marked) and isinstance(value.mark, dict) and "secret" in value.mark
 
 
+def _held(produced: Produced | None, digest: str) -> Produced | None:
+    """Return the artifact with a digest out of an output that is it or a list with it."""
+    if produced is None or produced.digest == digest:
+        return produced
+    return next((found for item in produced.items or () if (found := _held(item, digest))), None)
+
+
 def _result(value: Any) -> Any:
     """Return an output of a pipeline as the record has it."""
     if isinstance(value, Artifact):
@@ -943,7 +988,7 @@ def files_of(plan: Plan) -> dict[str, str]:
     return {**plan.world.files, **code, **runtimes, "interpreter": plan.world.runtime}
 
 
-_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.A)
+_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.A)
 
 
 def search_path() -> str:

@@ -70,7 +70,7 @@ def _item(step: Step, fan: Fan, name: str, values: Combination, reads: tuple[Rea
     for inner in fan.body.values():
         made = renamed(inner, step.name, name)
         out[made.name] = replace(
-            made, each={**made.each, **keyed}, axis_reads=(*made.axis_reads, *reads),
+            made, each={**made.each, **keyed}, axis_reads=(*made.axis_reads, *reads), reads=made.reads | fan.reads,
             within=(*step.within, (step.name, name), *made.within),
         )  # fmt: skip
     # The values stand also under their bare names, for who asks the item itself.

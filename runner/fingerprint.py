@@ -14,7 +14,7 @@ from . import expression
 from .errors import printable
 from .expression import Bound, EvaluationError, Ref, Template
 from .pipeline import Output, Pipeline, ProjectPath, Runtime, Step, overlapping, relative
-from .values import Artifact, Marked, alike, digest_of, file_name, plain, short, text_of
+from .values import Artifact, Marked, alike, digest_of, file_name, marked, plain, plain_json, short, text_of
 
 FORMAT = 1
 
@@ -30,13 +30,14 @@ class Produced:
     size: int = 0
     name: str = ""  # of an artifact that is not called as its step declares: its last path component
     items: tuple[Produced | None, ...] | None = None  # of a list of artifacts
+    mark: Any = None  # what a value stands for in fingerprints, where that is not the value: who approved, say
 
     def to_json(self) -> dict[str, Any]:
         out: dict[str, Any] = {"type": self.type, "run": self.run}
         if self.items is not None:
             return {**out, "items": [item.to_json() if item else None for item in self.items]}
         if not self.digest:
-            return {**out, "value": self.value}
+            return {**out, "value": self.value, **({"mark": self.mark} if self.mark is not None else {})}
         return {**out, "digest": self.digest, "size": self.size, **({"name": self.name} if self.name else {})}
 
     @staticmethod
@@ -44,7 +45,7 @@ class Produced:
         items = value.get("items")
         return Produced(
             value["type"], value["run"], value.get("value"), value.get("digest", ""), value.get("size", 0), value.get("name", ""),
-            None if items is None else tuple(Produced.of_json(item) if item else None for item in items),
+            None if items is None else tuple(Produced.of_json(item) if item else None for item in items), value.get("mark"),
         )  # fmt: skip
 
     @property
@@ -52,7 +53,12 @@ class Produced:
         """The digest of its content, for artifacts and values alike."""
         if self.items is not None:
             return digest_of([[item.identity, item.name] if item else None for item in self.items])
-        return self.digest or digest_of(plain(self.value))
+        return self.digest or digest_of(self.plain)
+
+    @property
+    def plain(self) -> Any:
+        """The value as fingerprints have it."""
+        return plain(self.value) if self.mark is None else self.mark
 
     @property
     def label(self) -> str:
@@ -247,7 +253,9 @@ class _Evaluation:
         found = self.before.get(read.step)
         produced = found.outputs.get(read.output) if found else None
         if produced is None or produced.identity != read.digest:
-            raise MissingInput(f"the items of {self.step.of} were made of another {read.step}.{read.output}")
+            raise MissingInput(
+                f"the items of {self.step.of or self.step.name} were made of another {read.step}.{read.output}"
+            )
         self.reads[(read.step, read.output)] = replace(read, run=produced.run)
 
     def _gathered(self) -> Evaluated:
@@ -270,7 +278,9 @@ class _Evaluation:
                 )
                 made[output.name] = Produced("list", "", items=named)
             else:
-                made[output.name] = Produced("list", "", value=[p and p.value for p in found])
+                marked = any(p is not None and p.mark is not None for p in found)
+                marks = [p and p.plain for p in found] if marked else None
+                made[output.name] = Produced("list", "", value=[p and p.value for p in found], mark=marks)
         labels = [name[len(step.name) :] for name in step.items]
         made[".count"] = Produced("integer", "", value=len(labels))
         if fan.best:
@@ -298,7 +308,9 @@ class _Evaluation:
             return Produced(
                 "list", "", items=tuple(None if item is None else self.produced(name, item) for item in value)
             )
-        return Produced(self.step.outputs[name].type.name, "", value=plain(value))
+        mark = plain(value)
+        text = plain_json(value)
+        return Produced(self.step.outputs[name].type.name, "", value=text, mark=mark if mark != text else None)
 
     def _recipe(
         self, own: Mapping[str, Any], env: Mapping[str, Any], key: list[Any], each: Mapping[str, Any]
@@ -419,7 +431,7 @@ class _Evaluation:
             if str(value) not in self.found:
                 raise EvaluationError(f"the axis `{axis}`: {value} is a file of the project, which no step made")
             return replace(self.found[str(value)], name=value.name)
-        return plain(value)
+        return plain_json(value)
 
     def each(self, axis: str) -> Any:
         """Return the value that this item has on an axis."""
@@ -464,11 +476,10 @@ class _Evaluation:
                 return self._element(produced.items[index], f"{place}/{index % len(produced.items)}")
             return [self._element(item, f"{place}/{i}") for i, item in enumerate(produced.items)]
         if not produced.digest:
-            value = produced.value if index is None else produced.value[index]
-            made_by = self.pipeline.steps.get(name)
-            if made_by is not None and made_by.kind == "approval":
-                return Marked(str(value), {"approval": output})  # who decided, and why, changes nothing
-            return value
+            if produced.mark is not None:
+                value = marked(produced.value, produced.mark)
+                return value if index is None else value[index]
+            return produced.value if index is None else produced.value[index]
         declared = self.pipeline.step(name).outputs[output]
         last = produced.name or _last(declared.path)
         return self._stored(produced, f".inputs/{file_name(name)}/{output}/{last}")

@@ -147,7 +147,7 @@ def plan_schema() -> Schema:
                         "A condition or `when`.",
                         {
                             "step": _text("Whose."),
-                            "field": _word("Which.", "if", "when", "gate"),
+                            "field": _word("Which.", "if", "when", "gate", "approval"),
                             "decision": _word("How it is decided.", "run", "cached", "reuse", "unneeded", "assumed"),
                             "was": _truth("In the reference run."),
                             "now": _truth("Today; null where only the run will tell."),

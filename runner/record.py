@@ -94,6 +94,7 @@ class StepEnded(Event):
     reused_from: str = ""
     notes: tuple[str, ...] = ()
     tail: str = ""  # the end of what a failed step printed
+    answered: float = 0.0  # UTC seconds, when a step that waited was answered; the run may have gone on much later
 
     @property
     def usable(self) -> bool:

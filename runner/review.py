@@ -33,7 +33,7 @@ class GateReport:
     """A gate that the plan stands on or that the run decides, with both futures."""
 
     step: str
-    field: str  # if or when
+    field: str  # if, when, gate or approval
     decision: str  # run cached reuse assumed unneeded
     was: bool | None
     now: bool | None  # None: known only once the run is there
@@ -283,7 +283,11 @@ class _Reviewing:
                 causes = f" ({_causes(verdict)})" if gate.now is None and verdict.causes else ""
                 text = f"{gate_text(gate)}{causes}{self._behind(name)}."
                 yield Finding("F220", name, text, self._step_remedies(name, gate.cause), gate.cause)
-            if name in frontier and not self._sound(name) and self.pipeline.steps[name].kind != "condition":
+            if (
+                name in frontier
+                and not self._sound(name)
+                and self.pipeline.steps[name].kind not in ("condition", "approval")
+            ):
                 yield self._on_reuse(name, verdict)
 
     def _on_reuse(self, name: str, verdict: Verdict) -> Finding:
@@ -334,8 +338,10 @@ class _Reviewing:
         return f", and {_listed(reused)} behind it {are(reused)} reused" if reused else ""
 
     def _gated_by(self, name: str, gate: str) -> bool:
-        branch = self.pipeline.steps[name].branch
-        return (branch is not None and branch.condition == gate) or gate in self.pipeline.steps[name].reads
+        step = self.pipeline.steps[name]
+        if self.pipeline.steps[gate].kind == "approval":
+            return gate in step.before
+        return (step.branch is not None and step.branch.condition == gate) or gate in step.reads
 
     def _cause(self, name: str) -> str:
         gate = self.standing.gates.get(name)
@@ -419,6 +425,8 @@ class _Reviewing:
 
 def gate_text(gate: Gate) -> str:
     """Return what a gate decided and what it would decide today, in one sentence without its end."""
+    if gate.field == "approval":
+        return f"{gate.step} was {gate.values[0][1]}; today it asks for something else"
     if gate.field == "gate":
         ran = "ran" if gate.was else "was skipped"
         return f"{gate.step} {ran} there; today it would {'run' if gate.now else 'be skipped'}: {gate.values[0][2]}"

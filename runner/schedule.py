@@ -239,6 +239,12 @@ class Schedule:
             for reader in self._after.get(name, ()):
                 if reader in self._left:
                     self._left[reader] -= 1
+        worked = {name for name, (status, _) in ended.items() if status in ("succeeded", "failed")}
+        for name in (worked | {*waiting}) & self.steps.keys():
+            for fan, item in self.steps[name].within:
+                foreach = self.steps[fan].foreach
+                if foreach is not None and foreach.max_parallel is not None and item not in ended:
+                    self._active.setdefault(fan, {})[item] = 1  # it has begun, and has its place among the items
         for name in [n for n in self._open if not self._left[n] and n not in waiting]:
             self._look(name)
 

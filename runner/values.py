@@ -102,6 +102,19 @@ def plain(value: Any) -> Any:
             return {str(k): plain(v) for k, v in value.items()}
 
 
+def marked(value: Any, mark: Any) -> Any:
+    """Return a value of which `plain` gives `mark`."""
+    match value:
+        case str():
+            return Marked(value, mark)
+        case list():
+            return [marked(v, m) for v, m in zip(value, mark, strict=True)]
+        case dict():
+            return {k: marked(v, mark[k]) for k, v in value.items()}
+        case _:
+            return value
+
+
 _encode = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 

@@ -77,10 +77,10 @@ SAME = Verdict("same")
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition or `when` in what is reused: what it decided then, and what it would decide today."""
+    """A condition, `when` or approval in what is reused: what it decided then, and what it would decide today."""
 
     step: str
-    field: str  # if or when
+    field: str  # if, when, gate (what let it run) or approval
     was: bool
     now: bool | None  # None: its values are not known
     values: tuple[tuple[str, str, str], ...] = ()  # what it reads, then, now
@@ -319,6 +319,8 @@ class _Judge:
         )
         if step.kind == "condition":
             self._gate(step, variants[0], None, verdict)
+        if step.kind == "approval":
+            self._asked_again(step, variants[0], verdict)
         self._keep(step.name, variants[0].before() if verdict.accepted else None, verdict)
 
     def _own(self, step: Step, ended: StepEnded) -> tuple[str, tuple[Cause, ...]]:
@@ -417,6 +419,14 @@ class _Judge:
             verdict.accepted,
         )
 
+    def _asked_again(self, step: Step, ended: StepEnded, verdict: Verdict) -> None:
+        """What was approved is not what would be asked today: nobody knows how that would be decided."""
+        found = self.out.gates.get(step.name)
+        if found is None or found.holds:
+            by = ended.outputs.get("by", {}).get("value", "")
+            values = (("approval", f"approved by {by}" if by else "approved", "asked again"),)
+            self.out.gates[step.name] = Gate(step.name, "approval", True, None, values, verdict.cause, verdict.accepted)
+
     def _read_values(self, templates: Iterable[Template], ended: StepEnded) -> tuple[tuple[str, str, str], ...]:
         out: dict[str, tuple[str, str, str]] = {}
         made = {read[0]: read[3] for read in ended.reads}
@@ -466,7 +476,9 @@ class _Judge:
 
 def content(ended: StepEnded) -> str:
     """Return what a step left, by content, as one text that can be compared."""
-    found = {n: [o["type"], o.get("digest", ""), plain(o.get("value"))] for n, o in ended.outputs.items()}
+    found = {
+        n: [o["type"], o.get("digest", ""), plain(o.get("mark", o.get("value")))] for n, o in ended.outputs.items()
+    }
     return canonical(found)
 
 

@@ -177,7 +177,10 @@ def start(
     if junit is not None:
         from ..reporters.junit import Junit
 
-        extra.append(Junit(junit, made))
+        report = Junit(junit, made)
+        for ended in waiting.steps.values() if waiting else ():
+            report(ended)
+        extra.append(report)
     if os.environ.get("GITHUB_ACTIONS") == "true":
 
         def annotate(event: Event) -> None:

@@ -28,7 +28,6 @@ def command(run: str, step: str, reject: bool, comment: str, store: str | None) 
 def decide(run: str, step: str, approve: bool, comment: str, store: str | None) -> int:
     """Drop a decision into the inbox of a run."""
     import os
-    import time
 
     from ..errors import UsageError
     from ..store.local import login
@@ -40,6 +39,6 @@ def decide(run: str, step: str, approve: bool, comment: str, store: str | None) 
         raise UsageError(
             f"{by} may not decide {step} of run {id}", help=f"approvers are: {', '.join(waiting.approvers)}"
         )
-    post(opened, id, "approval", {"step": step, "approve": approve, "comment": comment, "at": round(time.time(), 3)})
+    post(opened, id, "approval", {"step": step, "approve": approve, "comment": comment})
     click.echo(f"{step} of run {id} is {'approved' if approve else 'rejected'} by {by}")
     return 0

@@ -22,21 +22,15 @@ def command(run: str, step: str, values: tuple[str, ...], store: str | None) -> 
     \b
     runner callback x62p labelling labels=1200 accuracy=0.97
     """
-    import time
-
-    from ..collect import WrongOutput, checked
+    from ..collect import WrongOutput, answered, expected
     from ..errors import UsageError, suggest
-    from ..expression import Type
     from ..params import parse_value
-    from ..pipeline import Output, Param
+    from ..pipeline import Param
     from .waiting import post, waiting_step
 
     opened, id, waiting = waiting_step(run, step, store, "callback")
     given: dict[str, Any] = {}
-    outputs = {}
-    for name, declared in waiting.outputs.items():
-        item = Type(declared["items"]) if "items" in declared else None
-        outputs[name] = Output(name, Type(declared["type"], item), optional=declared.get("optional", False))
+    outputs = {output.name: output for output in expected(waiting)}
     for text in values:
         name, equals, value = text.partition("=")
         if not equals:
@@ -47,14 +41,10 @@ def command(run: str, step: str, values: tuple[str, ...], store: str | None) -> 
             given[name] = parse_value(Param(name, outputs[name].type), value)
         except ValueError as error:
             raise UsageError(f"{name}: {error}") from None
-    if missing := [name for name, output in outputs.items() if name not in given and not output.optional]:
-        raise UsageError(
-            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing", help="the step goes on waiting"
-        )
     try:
-        checked(outputs.values(), given)
+        answered(outputs.values(), given)
     except WrongOutput as error:
         raise UsageError(str(error).partition(" ")[2], help="the step goes on waiting") from None
-    post(opened, id, "callback", {"step": step, "values": given, "at": round(time.time(), 3)})
+    post(opened, id, "callback", {"step": step, "values": given})
     click.echo(f"{step} of run {id} has its values")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,8 @@ def command(ctx: click.Context, form: str, store: str | None) -> int:
     runner models approve abalone 3 --comment "better on every fold"
     """
     if ctx.invoked_subcommand is not None:
+        if store is not None or form != "text":
+            raise click.UsageError(f"options go behind the command: runner models {ctx.invoked_subcommand} ...")
         return 0
     from ..reporters import json, text
     from ..store import models
@@ -87,7 +90,10 @@ def _lines(found: dict[str, Any], path: str, text: Any) -> list[str]:
     for entry in found["history"][1:]:
         said = f": {entry['comment']}" if entry["comment"] else ""
         rows.append([entry["status"], f"by {entry['by']}, {text.local_time(entry['at'])}{said}"])
-    lines: list[str] = text.table([*rows, ["stored at", path]])
+    last = ["stored at", path]
+    if model["type"] == "dir":  # its files are kept one by one
+        last = ["restore by", f"runner outputs {model['run']} {shlex.quote(model['step'])} DIR"]
+    lines: list[str] = text.table([*rows, last])
     return lines
 
 

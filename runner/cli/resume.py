@@ -24,6 +24,7 @@ def command(run: str, junit: str | None, workers: int | None, form: str, store: 
     """
     from .. import app, engine
     from ..errors import Moved, UsageError
+    from ..request import request_of_json
     from .apply import start, tell
 
     opened = the_store(store)
@@ -37,8 +38,9 @@ def command(run: str, junit: str | None, workers: int | None, form: str, store: 
     if record.alive or not record.waiting:
         raise Moved(f"run {id} is under way in another process", help=f"see `runner show {id}`")
     project, settings = here()
-    asked, made = app.waiting_plan(project, opened, record)
-    with opened.group(made.request.group, made.request.conflict == "queue", tell):
+    request = request_of_json(record.started.request)
+    with opened.group(request.group, request.conflict == "queue", tell):
+        asked, made = app.waiting_plan(project, opened, record)
         engine.verify_results(record, opened, settings.verify == "always")
         from ..planning import estimated
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
-from ..errors import UsageError
+from ..collect import Answer, WrongOutput, answer
+from ..errors import Moved, UsageError
 from ..record import StepWaiting
 from ..store.local import LocalStore
 from .options import the_store
@@ -32,12 +34,27 @@ def waiting_step(run: str, step: str, store: str | None, kind: str) -> tuple[Loc
         raise UsageError(
             f"{step} of run {id} is of kind {waiting.kind}", help=f"answer it by `runner {command} {id} {step}`"
         )
+    if waiting.until and time.time() >= waiting.until:
+        raise Moved(f"it is too late to answer {step} of run {id}", help=f"see `runner show {id}`")
+    for given in _answers(opened, id, waiting):
+        said = "has its values" if kind == "callback" else "is approved" if given.approved else "is rejected"
+        raise Moved(f"{step} of run {id} {said} already, by {given.by}", help=f"see `runner show {id}`")
     return opened, id, waiting
+
+
+def _answers(opened: LocalStore, id: str, waiting: StepWaiting) -> Iterator[Answer]:
+    """Yield what was answered to a step and not heeded yet; the first is what counts."""
+    for _, message in opened.posted(id):
+        if message.get("step") == waiting.step:
+            try:
+                yield answer(waiting, id, message)
+            except WrongOutput:
+                continue
 
 
 def post(opened: LocalStore, id: str, kind: str, message: Mapping[str, Any]) -> None:
     """Drop an answer, and say how the run goes on."""
-    opened.post(id, kind, message)
+    opened.post(id, kind, {"run": id, **message})
     record = opened.run(id)
     if record is not None and not record.alive:
         click.echo(f"its runner has ended: go on with `runner resume {id}`", err=True)

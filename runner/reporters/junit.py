@@ -9,7 +9,7 @@ from xml.etree import ElementTree as xml
 
 from ..errors import EnvironmentFailure
 from ..plan import Plan
-from ..record import Event, RunEnded, StepEnded
+from ..record import Event, RunEnded, RunWaiting, StepEnded
 
 _NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 
@@ -30,11 +30,13 @@ class Junit:
         if isinstance(event, StepEnded):
             self.steps.append(event)
         if isinstance(event, RunEnded):
-            self._write(event)
+            self._write(event.seconds)
+        if isinstance(event, RunWaiting):  # what is known by now, until `runner resume` writes it anew
+            self._write(0.0)
 
-    def _write(self, end: RunEnded) -> None:
+    def _write(self, seconds: float) -> None:
         ends = {step.step: step for step in self.steps}
-        suite = xml.Element("testsuite", name=self.plan.pipeline.name, time=f"{end.seconds:.3f}")
+        suite = xml.Element("testsuite", name=self.plan.pipeline.name, time=f"{seconds:.3f}")
         counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
         planned = {n: d.name for n, d in self.plan.decisions.items() if not self.plan.pipeline.steps[n].joins}
         found = {n: "run" for n in ends if n not in self.plan.decisions and n not in self.plan.pipeline.finals}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -238,7 +239,11 @@ def _written(plan: Plan, names: Sequence[str]) -> list[str]:
 def gate_lines(plan: Plan) -> list[str]:
     """Each gate: what it was, what it would be, and both futures of one that the run decides."""
     return _aligned(
-        "gates", [(g.step if g.field == "if" else f"`when` of {g.step}", "", gate_state(plan, g)) for g in plan.gates]
+        "gates",
+        [
+            (g.step if g.field in ("if", "approval") else f"`when` of {g.step}", "", gate_state(plan, g))
+            for g in plan.gates
+        ],
     )
 
 
@@ -253,6 +258,8 @@ def gate_state(plan: Plan, gate: GateReport) -> str:
             return f"{word(gate.now)}: {then if gate.now else other} may run{was}"
         case "assumed":
             return f"assumed {word(gate.now)}{was}"
+    if gate.field == "approval":
+        return f"it was {gate.values[0][1]}, today it would be asked again"
     if gate.field == "gate":
         return f"{'ran' if gate.was else 'was skipped'} there, today it would {'run' if gate.now else 'be skipped'}: {gate.values[0][2]}"
     values = ", ".join(f"{n} {then} -> {now}" if then != now else f"{n} {now}" for n, then, now in gate.values)
@@ -322,12 +329,14 @@ def event_lines(event: Event, estimate: float = 0.0) -> list[str]:
             what = "approval" if event.kind == "approval" else f"the values {', '.join(event.outputs)}"
             return [_safe(f"  {event.step}: waits for {what}{until}" + (f": {event.message}" if event.message else ""))]
         case MessageRefused():
-            return [_safe(f"  {event.step}: goes on waiting; refused {event.reason}")]
+            goes_on = f"{event.step}: goes on waiting; refused" if event.step else "inbox: refused"
+            return [_safe(f"  {goes_on} {event.reason}")]
         case RunWaiting():
             words = {"approval": "approve", "callback": "callback"}
             shown = list(event.steps.items())[:5]
             answers = [
-                f"  runner {words[kind]} {event.run} {step}" + (" NAME=VALUE" if kind == "callback" else "")
+                f"  runner {words[kind]} {event.run} {shlex.quote(step)}"
+                + (" NAME=VALUE" if kind == "callback" else "")
                 for step, kind in shown
             ]
             return [

@@ -51,7 +51,8 @@ class Ledger(Protocol):
     def inbox(self) -> list[tuple[str, Mapping[str, Any]]]:
         """Return the messages dropped for the run since the last call, in the order of their names.
 
-        `by` is the login name of who dropped it, as the file system has it, whatever the message says.
+        `by` and `at` are who dropped it and when, whatever the message says of that. One that cannot be read has only
+        these and `unreadable`, why; it may be half written, and is looked at again.
         """
 
     def close(self) -> None:
@@ -75,6 +76,9 @@ class Store(Past, Protocol):
 
     def post(self, run: str, name: str, message: Mapping[str, Any]) -> None:
         """Drop a message for the owner of a run; names that are taken get a number."""
+
+    def posted(self, run: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return all messages that were dropped for a run, as its ledger does."""
 
     def same_request(self, digest: str) -> Iterator[str]:
         """Yield the runs of a request that ended with exit code 0, newest first."""

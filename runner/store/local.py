@@ -13,9 +13,10 @@ import hashlib
 import json
 import os
 import random
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged, printable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 INDEX_FORMAT = 2
+_MESSAGE_LIMIT = 16 << 20  # bytes of a message that are read
 _TABLES = """
 CREATE TABLE runs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, pipeline TEXT, status TEXT NOT NULL, request_digest TEXT,
   summary TEXT);
@@ -369,6 +371,9 @@ class LocalStore:
         except OSError as error:
             raise EnvironmentFailure(f"{folder} cannot be written: {error.strerror}") from error
 
+    def posted(self, run: str) -> list[tuple[str, Mapping[str, Any]]]:
+        return list(_messages(f"{self.path}/runs/{run}/inbox", ()))
+
     def same_request(self, digest: str) -> Iterator[str]:
         """Yield the runs of a request that ended with exit code 0, newest first."""
         rows = self.index.execute(
@@ -559,6 +564,14 @@ class LocalStore:
                         if digest not in seen and not os.path.exists(self.object(digest, kind)):
                             yield Damage(digest, f"output {name} of {ended.step} in run {id} is missing")
                         seen.add(digest)
+        for group in models.groups(f"{self.path}/models"):
+            try:
+                for version in models.versions(f"{self.path}/models", group):
+                    model = version["model"]
+                    if not os.path.exists(self.object(model["digest"], model["type"])):
+                        yield Damage(model["digest"], f"the model of {group} version {version['version']} is missing")
+            except StoreDamaged as error:
+                yield Damage("", error.text)
         self.flush()
 
     def digest(self, path: str, trust: bool = True) -> str:
@@ -605,6 +618,42 @@ def login(uid: int) -> str:
         return f"uid {uid}"
 
 
+def _messages(folder: str, known: Container[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the messages of an inbox that are not known; who wrote each, and when, is what the file system says."""
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(".") or name in known:
+            continue
+        try:  # a link would bring somebody else's file, a pipe would have to be waited for
+            fd = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(f"{folder}/{name}")
+                yield name, {**_dropped(found), "unreadable": f"it cannot be read: {error.strerror}"}
+            continue
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            yield name, {**_dropped(found), "unreadable": "it is not a file"}
+            continue
+        with open(fd, "rb") as file:
+            try:
+                message = json.loads(file.read(_MESSAGE_LIMIT))
+            except (ValueError, RecursionError):
+                message = None
+        if isinstance(message, dict):
+            message.pop("unreadable", None)
+            yield name, {**message, **_dropped(found)}
+        else:
+            yield name, {**_dropped(found), "unreadable": "it holds no JSON object"}
+
+
+def _dropped(found: os.stat_result) -> dict[str, Any]:
+    """Return who dropped a message and when; its time of change cannot be set at will."""
+    return {"by": login(found.st_uid), "at": found.st_ctime}
+
+
 def _line(event: Event) -> bytes:
     """Return an event as a line of the journal; mappings keep their order, which is that of the steps."""
     return json.dumps(to_json(event), separators=(",", ":")).encode() + b"\n"
@@ -624,6 +673,7 @@ class LocalLedger:
         self.store, self.id = store, id
         self.folder = f"{store.path}/runs/{id}"
         self.read: set[str] = set()  # messages of the inbox
+        self.unreadable: set[str] = set()  # those that were told of as such
         if new:
             os.mkdir(f"{self.folder}/inbox")
         self.lock = os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -703,15 +753,15 @@ class LocalLedger:
         return rows
 
     def inbox(self) -> list[tuple[str, Mapping[str, Any]]]:
-        found: list[tuple[str, Mapping[str, Any]]] = []
-        for name in sorted(os.listdir(f"{self.folder}/inbox")):
-            if name.startswith(".") or name in self.read:
+        found = []
+        for name, message in _messages(f"{self.folder}/inbox", self.read):
+            if "unreadable" not in message:
+                self.read.add(name)
+            elif name in self.unreadable:
                 continue
-            self.read.add(name)
-            with contextlib.suppress(OSError, ValueError), open(f"{self.folder}/inbox/{name}") as file:
-                message = json.load(file)
-                if isinstance(message, dict):
-                    found.append((name, {**message, "by": login(os.fstat(file.fileno()).st_uid)}))
+            else:
+                self.unreadable.add(name)
+            found.append((name, message))
         return found
 
     def log(self, step: str, attempt: int) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,8 +39,12 @@ class MemoryStore:
         return MemoryLedger(self, run)
 
     def register(self, version: Mapping[str, Any]) -> int:
+        group = [v for v in self.versions if v["group"] == version["group"]]
+        for number, known in enumerate(group, 1):
+            if (known["run"], known["step"]) == (version["run"], version["step"]):
+                return number
         self.versions.append(version)
-        return sum(v["group"] == version["group"] for v in self.versions)
+        return len(group) + 1
 
     def put(self, content: bytes) -> str:
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
@@ -63,7 +69,11 @@ class MemoryStore:
                 yield record
 
     def post(self, run: str, name: str, message: Mapping[str, Any]) -> None:
-        self.messages.setdefault(run, []).append((name, message))
+        dropped = {**message, "by": getpass.getuser(), "at": time.time()}
+        self.messages.setdefault(run, []).append((name, dropped))
+
+    def posted(self, run: str) -> list[tuple[str, Mapping[str, Any]]]:
+        return list(self.messages.get(run, []))
 
     def same_request(self, digest: str) -> Iterator[str]:
         for id in reversed(self.journals):
@@ -144,6 +154,7 @@ class MemoryStore:
 class MemoryLedger:
     def __init__(self, store: MemoryStore, id: str) -> None:
         self.store, self.id = store, id
+        self.seen = 0  # messages that were returned
 
     def append(self, events: Sequence[Event]) -> None:
         self.store.journals[self.id] += events
@@ -152,7 +163,9 @@ class MemoryLedger:
         return ""
 
     def inbox(self) -> list[tuple[str, Mapping[str, Any]]]:
-        return self.store.messages.pop(self.id, [])
+        found = self.store.messages.get(self.id, [])[self.seen :]
+        self.seen += len(found)
+        return found
 
     def scratch(self, step: str, attempt: int) -> str:
         return ""

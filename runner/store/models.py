@@ -18,6 +18,11 @@ from ..errors import EnvironmentFailure, Moved, StoreDamaged, UsageError, sugges
 
 FORMAT = 1
 STATUSES = ("pending", "approved", "rejected")
+_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    "format": int, "group": str, "version": int, "status": str, "metrics": dict, "metadata": dict, "model": dict,
+    "run": str, "step": str, "pipeline": str, "at": (int, float), "history": list,
+}  # fmt: skip
+_MEND = "bring the file back from a backup, or move it away: the version is then gone"
 
 
 def register(folder: str, version: Mapping[str, Any]) -> int:
@@ -43,27 +48,34 @@ def register(folder: str, version: Mapping[str, Any]) -> int:
 def groups(folder: str) -> list[str]:
     """Return the names of all groups."""
     with contextlib.suppress(FileNotFoundError):
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     return []
 
 
 def versions(folder: str, group: str) -> list[dict[str, Any]]:
     """Return the versions of a group, the newest first; raises UsageError for a group that is not there."""
+    place = _place(folder, group)
+    return [_read(place, number) for number in reversed(_numbers(place))]
+
+
+def _place(folder: str, group: str) -> str:
     known = groups(folder)
     if group not in known:
         raise UsageError(f"there is no group `{group}`", help=suggest(group, known, "groups"))
-    place = f"{folder}/{group}"
-    return [_read(place, number) for number in reversed(_numbers(place))]
+    return f"{folder}/{group}"
 
 
 def version(folder: str, group: str, number: int | None) -> dict[str, Any]:
     """Return one version of a group, the newest if `number` is None."""
-    found = versions(folder, group)
-    for one in found:
-        if number in (None, one["version"]):
-            return one
-    there = ", ".join(str(v["version"]) for v in found)
-    raise UsageError(f"group `{group}` has no version {number}", help=f"there are: {there}")
+    place = _place(folder, group)
+    known = _numbers(place)
+    wanted = known[-1] if number is None and known else number
+    if wanted is None or wanted not in known:
+        there = ", ".join(map(str, reversed(known))) or "none"
+        raise UsageError(
+            f"group `{group}` has no version {'' if number is None else number}".rstrip(), help=f"there are: {there}"
+        )
+    return _read(place, wanted)
 
 
 def decide(folder: str, group: str, number: int, status: str, by: str, comment: str) -> dict[str, Any]:
@@ -100,11 +112,13 @@ def _numbers(place: str) -> list[int]:
 def _read(place: str, number: int) -> dict[str, Any]:
     try:
         with open(f"{place}/{number}.json", encoding="utf-8") as file:
-            value: dict[str, Any] = json.load(file)
-    except (OSError, ValueError) as error:
-        raise StoreDamaged(f"{place}/{number}.json cannot be read: {error}") from error
-    if value.get("format", FORMAT) > FORMAT:
+            value = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreDamaged(f"{place}/{number}.json cannot be read: {error}", help=_MEND) from error
+    if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
         raise EnvironmentFailure(f"{place}/{number}.json has format {value['format']}; this runner knows {FORMAT}")
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in _FIELDS.items()):
+        raise StoreDamaged(f"{place}/{number}.json is not a version of a model", help=_MEND)
     return value
 
 

@@ -1,11 +1,13 @@
 """What every store promises. A new store joins by one line."""
 
+import getpass
 import hashlib
+import time
 
 import pytest
 
-from runner.errors import ReferenceRunError, StoreDamaged
-from runner.record import RunEnded, RunStarted, StepEnded
+from runner.errors import Moved, ReferenceRunError, StoreDamaged
+from runner.record import RunEnded, RunStarted, RunWaiting, StepEnded, StepWaiting
 from runner.store.local import LocalStore
 from runner.store.memory import MemoryStore
 
@@ -125,3 +127,69 @@ def test_a_request_is_found_again(store):
     run = whole_run(store)
     assert list(store.same_request("q")) == [run]
     assert list(store.same_request("other")) == []
+
+
+def waiting_run(store):
+    run, ledger = store.begin()
+    ledger.append([started(run), StepWaiting(step="a", kind="approval"), RunWaiting(run=run, steps={"a": "approval"})])
+    ledger.close()
+    return run
+
+
+def test_a_run_that_waits_is_neither_finished_nor_interrupted(store):
+    run = waiting_run(store)
+    record = store.run(run)
+    assert (record.status, record.finished, list(record.waiting)) == ("waiting", False, ["a"])
+    assert list(store.finished("p")) == []
+
+
+def test_a_run_that_waits_is_resumed_where_it_was(store):
+    run = waiting_run(store)
+    ledger = store.resume(run)
+    assert store.run(run).alive
+    ledger.append([StepEnded(step="a", status="succeeded", fingerprint="sha256:f"), RunEnded(status="succeeded")])
+    ledger.close()
+    record = store.run(run)
+    assert (record.status, record.statuses, dict(record.waiting)) == ("succeeded", {"a": "succeeded"}, {})
+    assert [r.id for r in store.finished("p")] == [run]
+
+
+def test_a_run_has_one_owner_at_a_time(store):
+    run = waiting_run(store)
+    ledger = store.resume(run)
+    with pytest.raises(Moved, match="under way in another process"):
+        store.resume(run)
+    ledger.close()
+    store.resume(run).close()
+
+
+def test_a_message_is_read_once_by_an_owner_and_again_by_the_next(store):
+    run = waiting_run(store)
+    before = time.time()
+    store.post(run, "approval", {"step": "a", "by": "somebody else", "at": 1.0})
+    for _ in range(2):
+        ledger = store.resume(run)
+        [(name, message)] = ledger.inbox()
+        assert ledger.inbox() == []
+        ledger.close()
+        assert (name.startswith("approval"), message["step"], message["by"]) == (True, "a", getpass.getuser())
+        assert before - 0.1 <= message["at"] <= time.time()
+    assert [m["step"] for _, m in store.posted(run)] == ["a"]
+
+
+def version(run="r1", step="register", group="g"):
+    model = {"type": "file", "name": "m", "digest": "sha256:d", "size": 1, "run": run, "step": "train", "output": "m"}
+    return {
+        "group": group, "status": "pending", "metrics": {"mse": 4.5}, "metadata": {}, "model": model,
+        "run": run, "step": step, "pipeline": "p", "by": "",
+    }  # fmt: skip
+
+
+def test_versions_of_a_model_count_up_in_each_group(store):
+    assert [store.register(version(run)) for run in ("r1", "r2", "r3")] == [1, 2, 3]
+    assert store.register(version(group="other")) == 1
+
+
+def test_the_same_step_of_the_same_run_registers_once(store):
+    assert [store.register(version(run)) for run in ("r1", "r2", "r1")] == [1, 2, 1]
+    assert store.register(version("r1", step="another")) == 3
