@@ -49,26 +49,26 @@ def name_of(fan_out: str, values: Combination) -> str:
     return f"{fan_out}[{','.join(f'{axis}={label(value)}' for axis, value in values.items())}]"
 
 
-def combinations(fan: Fan, axes: Mapping[str, Sequence[Any]]) -> list[Combination]:
+def combinations(name: str, fan: Fan, axes: Mapping[str, Sequence[Any]]) -> list[Combination]:
     """Return the values of each item, in order: the product in written order, without `exclude`, then `include`."""
     count = 1
     for values in axes.values():
         count *= len(values)
     # The product is not made before it is known to be small enough; `exclude` can at most empty it.
     if count > fan.max_items * (10 if fan.exclude else 1):
-        raise AxisError(too_many(count + len(fan.include), axes, fan))
+        raise AxisError(too_many(name, count + len(fan.include), axes, fan))
     made: list[Combination] = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     if fan.exclude:
         made = [m for m in made if not any(all(same(m[a], v) for a, v in out.items()) for out in fan.exclude)]
     made += [{axis: more[axis] for axis in axes} for more in fan.include]
     if len(made) > fan.max_items:
-        raise AxisError(too_many(len(made), axes, fan))
+        raise AxisError(too_many(name, len(made), axes, fan))
     return made
 
 
-def too_many(count: int, axes: Mapping[str, Sequence[Any]], fan: Fan) -> str:
-    shown = " x ".join(f"{len(values)} {axis}" for axis, values in axes.items())
-    return f"E209 {count} items ({shown}) are more than `max_items`, {fan.max_items}"
+def too_many(name: str, count: int, axes: Mapping[str, Sequence[Any]], fan: Fan) -> str:
+    shown = ", ".join(f"{axis}: {len(values)}" for axis, values in axes.items())
+    return f"E209 {count} items of {name} ({shown}) are more than `max_items`, {fan.max_items}"
 
 
 def same(a: Any, b: Any) -> bool:

@@ -19,8 +19,8 @@ from .axes import AxisError, combinations, is_literal, label, name_of, same
 from .document import Document, Keys
 from .embed import Edges, embed, embed_finals
 from .errors import Diagnostic, Invalid, printable, suggest
-from .expression import ANY, FILE, INTEGER, NUMBER, STRING, Template, Type
-from .language import RESERVED, check_document
+from .expression import ANY, FILE, INTEGER, NUMBER, STRING, Bound, Template, Type
+from .language import RESERVED, a_step, check_document
 from .params import RULES, check_type, check_value, widen
 from .pipeline import (
     WAITS,
@@ -37,6 +37,7 @@ from .pipeline import (
     Secret,
     Step,
     Tree,
+    overlapping,
     overlaps,
     relative,
 )
@@ -98,7 +99,11 @@ class _Compiler:
         for name, body in self.raw.items():
             self._check_names(body.get("inputs", {}), (*self.at(name), "inputs"))
             self._check_names(body.get("outputs", {}), (*self.at(name), "outputs"))
-            self.outputs[name] = {o: self._output(name, o, f) for o, f in body.get("outputs", {}).items()}
+            outside = body["kind"] == "callback"  # then `_given_outputs` tells what does not fit
+            self.outputs[name] = {
+                o: self._output(name, o, {"type": f["type"]} if outside else f)
+                for o, f in body.get("outputs", {}).items()
+            }
             self.outputs[name] |= self._given_outputs(name, body)
         self.runtimes = {name: self._runtime(name, body) for name, body in value.get("runtimes", {}).items()}
         secrets = {name: self._secret(name, body) for name, body in self.secrets.items()}
@@ -162,13 +167,9 @@ class _Compiler:
                 self.mistake("E106", f"`{name}` is a step already", place, key=True, help="choose another name")
                 continue
             if body["kind"] in ("condition", "fail"):
-                self.mistake("E107", f"a {body['kind']} step decides nothing in `finally`", (*place, "kind"))
+                self.mistake("E107", f"{a_step(body['kind'])} decides nothing in `finally`", (*place, "kind"))
             if body["kind"] in ("approval", "callback", "pipeline"):
-                self.mistake(
-                    "E107",
-                    f"{'an' if body['kind'] == 'approval' else 'a'} {body['kind']} step cannot stand in `finally`",
-                    (*place, "kind"),
-                )
+                self.mistake("E107", f"{a_step(body['kind'])} cannot stand in `finally`", (*place, "kind"))
             if "foreach" in body:
                 self.mistake("E108", "a step of `finally` is not repeated", (*place, "foreach"), key=True)
             if "trigger" in body:
@@ -520,6 +521,9 @@ class _Compiler:
             case "pipeline":
                 return {}
             case "approval":
+                for index, approver in enumerate(body.get("approvers", ())):
+                    if "$(" in approver:
+                        self.mistake("E205", "expressions are not allowed in `approvers`", (*at, "approvers", index))
                 return {
                     "message": reader.tree(body["message"], (*at, "message"), text=True),
                     "approvers": list(body.get("approvers", ())),
@@ -547,12 +551,18 @@ class _Compiler:
         given = dict(_GIVES.get(body["kind"], {}))
         if body["kind"] == "notebook":
             stem = PurePosixPath(body["notebook"]).stem
-            given["notebook"] = Output("notebook", FILE, f"{stem}.executed.ipynb")
+            given["notebook"] = executed = Output("notebook", FILE, f"{stem}.executed.ipynb")
+            for output in self.outputs[name].values():
+                if output.is_artifact and overlapping(output.path, [executed.path]):
+                    self.mistake(
+                        "E212", f"the path {output.path} of output `{output.name}` meets {executed.path}, the executed notebook",
+                        (*self.at(name), "outputs", output.name), key=True, help="write the output to a path of its own",
+                    )  # fmt: skip
         for output in given.keys() & body.get("outputs", {}).keys():
             place: Keys = (*self.at(name), "outputs", output)
             self.mistake(
                 "E106",
-                f"a {body['kind']} step has an output `{output}` already",
+                f"{a_step(body['kind'])} has an output `{output}` already",
                 place,
                 key=True,
                 help="choose another name",
@@ -588,7 +598,7 @@ class _Compiler:
                 reader.check(tree.exact, (*at, "metrics", key)) if isinstance(tree, Template) and tree.exact else None
             )
             if (isinstance(tree, str) or kind is not None) and (kind is None or kind.name not in ("integer", "number")):
-                shown = "a text" if kind is None else str(kind)
+                shown = "a text" if kind is None else f"of type {kind}"
                 self.mistake("E203", f"a metric is a number; this is {shown}", (*at, "metrics", key))
         status = reader.tree(body.get("status", "pending"), (*at, "status"), text=True)
         return {
@@ -649,10 +659,20 @@ class _Compiler:
                     help="make the environment there first",
                 )
             file, path = ("", found) if key == "path" else (found, "")
+        if path and "python" in body:
+            self.mistake(
+                "E121", "`python` says of what an environment is made; the one of `path` is there already", (*at, "python"), key=True,
+                help="remove it",
+            )  # fmt: skip
         image = body.get("image", "")
         if image and not _BY_DIGEST.search(image):
+            what = (
+                "a digest that is not sha256: and 64 hex digits"
+                if "@" in image
+                else "no digest, so it may be another one tomorrow"
+            )
             self.mistake(
-                "E217", f"the image {printable(image)} has no digest, so it may be another one tomorrow", (*at, "image"),
+                "E217", f"the image {printable(image)} has {what}", (*at, "image"),
                 help=f"write {printable(image.partition('@')[0])}@sha256:...; `docker image inspect --format '{{{{index .RepoDigests 0}}}}' IMAGE` prints it",
             )  # fmt: skip
         return Runtime(
@@ -773,7 +793,7 @@ class _Compiler:
                     self.mistake(
                         "E203", f"the axis `{axis}` has values of type {types[axis]}, not {found}", (*at, index, axis)
                     )
-            if whole and (missing := [axis for axis in types if axis not in part]):
+            if whole and part.keys() <= types.keys() and (missing := [axis for axis in types if axis not in part]):
                 self.mistake(
                     "E104",
                     f"an item of `include` needs a value for every axis; {', '.join(missing)} is missing",
@@ -801,7 +821,7 @@ class _Compiler:
                 seen.add(shown)
             sizes *= len(values)
         try:
-            found = combinations(fan, fan.over)
+            found = combinations(name, fan, fan.over)
         except AxisError as error:
             text = str(error).removeprefix("E209 ")
             self.mistake(
@@ -839,6 +859,12 @@ class _Compiler:
                 if self.files.kind(location) != "file":
                     raise LookupError
             except (LookupError, ValueError) as error:
+                if "$(" in body["pipeline"]:
+                    self.mistake(
+                        "E205", "expressions are not allowed here: which steps there are is known before a run", at
+                    )
+                    failed = True
+                    continue
                 what = str(error) or f"there is no file {printable(body['pipeline'])}"
                 self.mistake("E109" if not str(error) else "E108", what, at, help="the path is relative to this file")
                 failed = True
@@ -889,7 +915,7 @@ class _Compiler:
                         help=f"read the param `{ref.path[1]}` where the output is read",
                     )  # fmt: skip
 
-    def _given(self, name: str, inner: Pipeline) -> tuple[dict[str, Any], dict[str, Edges]]:
+    def _given(self, name: str, inner: Pipeline) -> tuple[dict[str, Bound], dict[str, Edges]]:
         """Return what each param of an inner pipeline is bound to, and what that refers to here."""
         body, at = self.raw[name], (*self.at(name), "params")
         written = body.get("params", {})
@@ -902,35 +928,42 @@ class _Compiler:
                     key=True,
                     help=suggest(param, inner.params, "params"),
                 )
-        given: dict[str, Any] = {}
+        given: dict[str, Bound] = {}
         edges: dict[str, Edges] = {}
         for param, declared in inner.params.items():
             reader = Reader(self, name, body)
             place: Keys = (*at, param)
+            value: Tree = None
             if param in written:
-                given[param] = self._binding(reader, declared, written[param], place, self.base)
+                known = len(self.mistakes)
+                value = reader.tree(written[param], place)
+                if len(self.mistakes) == known:
+                    value = self._binding(reader, declared, value, place, self.base)
             elif declared.required:
                 self.mistake(
                     "E104", f"the parameter `{param}` of {inner.path} has no default and is not set", self.at(name), key=True,
                     help=f"add `params: {{{param}: ...}}`",
                 )  # fmt: skip
-                given[param] = None
             else:
-                given[param] = self._binding(
-                    reader, declared, declared.default, (*self.at(name), "pipeline"), inner.base
-                )
-            files = (given[param],) if isinstance(given[param], ProjectPath) else ()
+                value = self._binding(reader, declared, declared.default, (*self.at(name), "pipeline"), inner.base)
+            given[param] = Bound(param, value, declared)
+            files = (value,) if isinstance(value, ProjectPath) else ()
             edges[param] = Edges(frozenset(reader.steps), frozenset(reader.unguarded), frozenset(reader.params), files)
         return given, edges
 
-    def _binding(self, reader: Reader, param: Param, value: Any, at: Keys, base: str) -> Tree:
-        if isinstance(value, str) and "$(" in value.replace("$$(", ""):
-            tree = reader.tree(value, at)
-            if isinstance(tree, Template):
-                found = reader.check(tree.exact, at) if tree.exact is not None else STRING
-                if found is not None and not expression.fits(found, param.type):
-                    self.mistake("E203", f"the parameter `{param.name}` is of type {param.type}, not {found}", at)
-                return tree
+    def _binding(self, reader: Reader, param: Param, value: Tree, at: Keys, base: str) -> Tree:
+        """Check what a param of an inner pipeline is bound to, as far as it is known before a run."""
+        if isinstance(value, Template):
+            found = reader.check(value.exact, at) if value.exact is not None else STRING
+            if found is not None and not expression.fits(found, param.type):
+                self.mistake("E203", f"the parameter `{param.name}` is of type {param.type}, not {found}", at)
+            return value
+        if isinstance(value, list) and param.type.name == "list" and any(isinstance(v, Template) for v in value):
+            for index, item in enumerate(value):
+                element = replace(param, name=f"{param.name}[{index}]", type=param.type.item or ANY, rules={})
+                if isinstance(item, Template) or param.type.item:
+                    self._binding(reader, element, item, (*at, index), base)
+            return value
         if wrong := check_value(param, value):
             self.mistake("E120", f"params.{param.name}: {wrong}", at)
             return value
@@ -1107,6 +1140,9 @@ class _Compiler:
         return tuple(sorted(found))
 
     def _notebook(self, path: str, at: Keys) -> Iterator[str]:
+        if "$(" in path:
+            self.mistake("E205", "expressions are not allowed in `notebook`", at)
+            return
         try:
             location = self.files.locate(path, self.base)
         except ValueError as error:
@@ -1136,7 +1172,7 @@ class _Compiler:
                 help="give the cell that assigns the defaults this tag, or remove `parameters`",
             )  # fmt: skip
         for name in wanted if takes else ():
-            if name not in (takes or ()):
+            if name not in (takes or ()) and name.isidentifier():
                 self.mistake(
                     "E218", f"the cell `parameters` of {printable(path)} assigns no `{name}`", (*at[:-1], "parameters", name), key=True,
                     help=suggest(name, takes or (), "parameters"),

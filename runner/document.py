@@ -441,6 +441,8 @@ class _Places:
     def _inside(self, event: Any, offset: int) -> tuple[int, int]:
         """Return line and column of the character `offset` of a scalar's value."""
         line, column = event.start_mark.line, event.start_mark.column
+        if not hasattr(event, "style"):  # an alias, a list or a mapping has no text to look into
+            return line, column
         if event.style in ("|", ">"):
             before = event.value[:offset]
             wanted = line + 1 + before.count("\n")

@@ -90,7 +90,7 @@ class Edges:
     files: tuple[ProjectPath, ...] = ()
 
 
-def embed(inner: Pipeline, outer: Step, given: Mapping[str, Any], edges: Mapping[str, Edges]) -> dict[str, Step]:
+def embed(inner: Pipeline, outer: Step, given: Mapping[str, Bound], edges: Mapping[str, Edges]) -> dict[str, Step]:
     """Return the steps of an inner pipeline as `outer/name`, and last the step that joins its outputs.
 
     `given` has a value for each of its params. What gates the outer step gates each of them.
@@ -103,7 +103,7 @@ def embed(inner: Pipeline, outer: Step, given: Mapping[str, Any], edges: Mapping
                 replace(ref, path=("each", key, ref.path[1])) if ref.path[0] == "each" and len(ref.path) == 2 else ref
             )
 
-        given = {param: mapped(tree, lambda node: _changed(node, own_each)) for param, tree in given.items()}
+        given = {p: replace(b, tree=mapped(b.tree, lambda node: _changed(node, own_each))) for p, b in given.items()}
         outer = replace(outer, when=mapped(outer.when, lambda node: _changed(node, own_each)))
     out = {name: _gated(step, outer) for name, step in _inside(inner.steps, outer.name, given, edges).items()}
     own = {"outputs": {n: _moved_tree(t, outer.name, given) for n, t in inner.outputs.items()}}
@@ -127,13 +127,15 @@ def embed(inner: Pipeline, outer: Step, given: Mapping[str, Any], edges: Mapping
     return out
 
 
-def embed_finals(inner: Pipeline, outer: str, given: Mapping[str, Any], edges: Mapping[str, Edges]) -> dict[str, Step]:
+def embed_finals(
+    inner: Pipeline, outer: str, given: Mapping[str, Bound], edges: Mapping[str, Edges]
+) -> dict[str, Step]:
     """Return the steps of an inner pipeline's `finally`: they run with those of the outer one."""
     return _inside(inner.finals, outer, given, edges)
 
 
 def _inside(
-    steps: Mapping[str, Step], outer: str, given: Mapping[str, Any], edges: Mapping[str, Edges]
+    steps: Mapping[str, Step], outer: str, given: Mapping[str, Bound], edges: Mapping[str, Edges]
 ) -> dict[str, Step]:
     def name(text: str) -> str:
         return f"{outer}/{text}"
@@ -145,11 +147,11 @@ def _inside(
     return out
 
 
-def _leaf(outer: str, given: Mapping[str, Any]) -> Callable[[Ref], Node]:
+def _leaf(outer: str, given: Mapping[str, Bound]) -> Callable[[Ref], Node]:
     def leaf(ref: Ref) -> Node:
         match ref.path:
             case ("params", param):
-                return Bound(param, given[param], ref.at)
+                return replace(given[param], at=ref.at)
             case ("steps", step, *rest):
                 return replace(ref, path=("steps", f"{outer}/{step}", *rest))
             case ("each", key, axis):
@@ -160,7 +162,7 @@ def _leaf(outer: str, given: Mapping[str, Any]) -> Callable[[Ref], Node]:
     return leaf
 
 
-def _moved_tree(tree: Any, outer: str, given: Mapping[str, Any]) -> Any:
+def _moved_tree(tree: Any, outer: str, given: Mapping[str, Bound]) -> Any:
     return mapped(tree, lambda node: _changed(node, _leaf(outer, given)))
 
 
@@ -203,7 +205,7 @@ def _with_edges(made: Step, inner: Step, edges: Mapping[str, Edges]) -> Step:
     if fan is not None:
         behind = [edges[p] for p in inner.foreach.params] if inner.foreach else []
         fan = replace(
-            fan, reads=fan.reads.union(*(e.reads for e in behind)),
+            fan, reads=fan.reads.union(*(e.reads for e in behind)), params=frozenset[str]().union(*(e.params for e in behind)),
             body={n: _with_edges(s, _inner_body(inner, n, made.name), edges) for n, s in fan.body.items()},
         )  # fmt: skip
     return replace(

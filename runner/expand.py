@@ -36,11 +36,7 @@ def items(step: Step, known: Known | None) -> dict[str, Step]:
     axes, reads = _axes(step, fan, known)
     out: dict[str, Step] = {}
     names: list[str] = []
-    try:
-        made = combinations(fan, axes)
-    except AxisError as error:
-        raise AxisError(f"E209 {step.name}: {str(error).removeprefix('E209 ')}") from None
-    for values in made:
+    for values in combinations(step.name, fan, axes):
         name = name_of(step.name, values)
         if name in out:
             twice = AxisError(f"two items are called {name}: a value is given twice")

@@ -107,6 +107,7 @@ class Bound:
 
     name: str
     tree: Any  # a literal, a Template, or a file of the project
+    declared: Any  # the Param: what is computed for it keeps its rules, too
     at: int = 0
 
     @property

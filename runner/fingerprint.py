@@ -13,6 +13,7 @@ from typing import Any
 from . import expression
 from .errors import printable
 from .expression import Bound, EvaluationError, Ref, Template
+from .params import check_value
 from .pipeline import Output, Pipeline, ProjectPath, Runtime, Step, overlapping, relative
 from .values import Artifact, Marked, alike, digest_of, file_name, marked, plain, plain_json, short, text_of
 
@@ -380,8 +381,7 @@ class _Evaluation:
 
     def lookup(self, ref: Ref | Bound) -> Any:
         if isinstance(ref, Bound):
-            value = self.bound[ref.name] = self.tree(ref.tree, ref.name)
-            return value
+            return self._bound(ref)
         match ref.path:
             case ("params", name):
                 value = self.all_params[name]
@@ -422,6 +422,15 @@ class _Evaluation:
             case ("each", key, axis):
                 return self.each(f"{key}.{axis}")
         raise AssertionError(ref)
+
+    def _bound(self, ref: Bound) -> Any:
+        value = self.bound[ref.name] = self.tree(ref.tree, ref.name)
+        if isinstance(ref.tree, ProjectPath):
+            self._file(ref.name, value)
+        # What is written out was checked when the pipeline was compiled.
+        elif value is not None and (wrong := check_value(ref.declared, value)):
+            raise EvaluationError(f"params.{ref.name} of the inner pipeline: {wrong}")
+        return value
 
     def element_of(self, axis: str, value: Any) -> Any:
         """Return a value of an axis as an item keeps it."""

@@ -285,29 +285,31 @@ SECRET = closed(
             "^[A-Za-z_][A-Za-z0-9_]*$",
             "the name of an environment variable",
         ),
-        "file": text("The file that holds it: an absolute path, or one in the project."),
+        "file": text("The file that holds it: an absolute path, or one in the project.", minLength=1),
         "version": text("Counts in the fingerprint: change it when a new value must run steps anew."),
     },
 )
 RUNTIME_KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], str]] = {
     "host": (
-        {"lock": text("A lock file; its bytes are in the fingerprint.")},
+        {"lock": text("A lock file; its bytes are in the fingerprint.", minLength=1)},
         (),
         "The interpreter and programs of this machine.",
     ),
     "venv": (
         {
-            "requirements": text("A requirements file; the environment is made of it and shared by all that name it."),
-            "lock": text("A fully pinned requirements file, in place of `requirements`."),
+            "requirements": text(
+                "A requirements file; the environment is made of it and shared by all that name it.", minLength=1
+            ),
+            "lock": text("A fully pinned requirements file, in place of `requirements`.", minLength=1),
             "python": text("The interpreter: 3.12, python3.12 or a path; the runner's own if not given."),
-            "path": text("An environment that is there already: its folder."),
+            "path": text("An environment that is there already: its folder.", minLength=1),
         },
         (),
         "A virtual environment of Python.",
     ),
     "container": (
         {
-            "image": text("The image, by digest (name@sha256:...) so that it stays what it is."),
+            "image": text("The image, by digest (name@sha256:...) so that it stays what it is.", minLength=1),
             "engine": {
                 "type": "string",
                 "enum": ["docker", "podman"],
@@ -449,7 +451,7 @@ KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], bool, str]] = {
     "fail": ({"message": text("What to say.")}, ("message",), False, "Ends the run as failed, with a message."),
     "notebook": (
         {
-            "notebook": text("The .ipynb file, relative to the pipeline."),
+            "notebook": text("The .ipynb file, relative to the pipeline.", minLength=1),
             "parameters": mapping(
                 "Values for the cell with the tag `parameters`.",
                 {"description": "A value or an expression."},
@@ -463,7 +465,7 @@ KINDS: dict[str, tuple[dict[str, Schema], tuple[str, ...], bool, str]] = {
     ),
     "pipeline": (
         {
-            "pipeline": text("The inner pipeline's file, relative to this one."),
+            "pipeline": text("The inner pipeline's file, relative to this one.", minLength=1),
             "params": mapping(
                 "Values for the inner pipeline's parameters.", {"description": "A value or an expression."}
             ),
@@ -805,6 +807,8 @@ def check_document(document: Document, wanted: str | None = None) -> str:
             )
             raise Invalid([document.diagnostic(code, what, ("kind",), help=help)])
         wanted = kind
+    if kind in _ROOTS and kind != wanted:
+        raise Invalid([document.diagnostic("E107", f"this is a {kind}; a {wanted} is needed here", ("kind",))])
     schema = _ROOTS[wanted]
     if not _judge(schema).is_valid(document.value):
         raise Invalid(_misfits(document, schema))
@@ -830,8 +834,13 @@ def _where(document: Document, at: Keys) -> str:
         if index == 1 and at[0] == "steps" and isinstance(value, dict):
             kind = value.get("kind")
     if kind in KINDS and len(at) == 2:
-        return f"{shown} (a {kind} step)"
+        return f"{shown} ({a_step(str(kind))})"
     return shown or "the document"
+
+
+def a_step(kind: str) -> str:
+    """Return how a step of a kind is called."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} step"
 
 
 def _later(at: Keys, field: str) -> bool:
@@ -864,7 +873,12 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
                         help="remove it; a later version will read it",
                     )
                     continue
-                hint = _elsewhere(at, key) or nearest(key, known) or f"known are: {', '.join(known)}"
+                hint = (
+                    (not at and _of_another(schema, key))
+                    or _elsewhere(at, key)
+                    or nearest(key, known)
+                    or f"known are: {', '.join(known)}"
+                )
                 yield document.diagnostic(
                     "E101",
                     f"unknown field `{printable_name(key)}` in {_where(document, at)}",
@@ -901,6 +915,8 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
             yield document.diagnostic(
                 "E108", f"{shown} is {printable_name(str(value))!r}, which has the wrong form", at, help=_form(error)
             )
+        case "minLength" if error.validator_value == 1:
+            yield document.diagnostic("E108", f"{shown} is empty", at)
         case "minItems" | "minProperties" | "minLength":
             yield document.diagnostic(
                 "E108", f"{shown} is empty; it needs at least {error.validator_value}", at, key=True
@@ -936,15 +952,24 @@ def _form(error: Any) -> str:
     return str(error.schema.get("patternErrorMessage") or error.schema.get("description", ""))
 
 
+def _of_another(schema: str, key: str) -> str:
+    """Say of a top-level field that the other kind of document has it."""
+    other = "run" if schema == "pipeline" else "pipeline"
+    return f"a field of kind: {other.capitalize()}" if key in SCHEMAS[other]()["properties"] else ""
+
+
 def _elsewhere(at: Keys, key: str) -> str:
     """Where a field belongs that other tools put here, or another kind has."""
     if at and at[0] == "steps" and len(at) == 2:
         if key in ("depends_on", "depends", "after", "dependsOn"):
             return "did you mean `needs`?"
-        having = [kind for kind, (own, _, process, _) in KINDS.items() if key in own or (process and key in PROCESS)]
+        having = [kind for kind in KINDS if key in _step(kind)["properties"]]
         if having:
             return f"a field of: {', '.join(having)}"
     return ""
+
+
+_SWITCHES = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
 def _mistyped(document: Document, at: Keys, shown: str, value: Any, error: Any) -> Diagnostic:
@@ -961,6 +986,14 @@ def _mistyped(document: Document, at: Keys, shown: str, value: Any, error: Any) 
     text, help = f"{shown} is {kind_of(value)}; it must be {must}", ""
     if error.schema.get("patternErrorMessage", "").startswith("a duration"):
         help = f"a duration has a unit: {document.written(at)}s" if isinstance(value, int | float) else _form(error)
+    elif error.schema.get("patternErrorMessage", "").startswith("a size"):
+        help = f"a size has a unit: {document.written(at)}M" if isinstance(value, int | float) else _form(error)
+    elif {"array", "string"} == set(wanted):
+        help = f"write [{document.written(at)}]" if isinstance(value, int | float) else "write [value, value]"
+    elif {"number", "string"} == set(wanted):
+        help = "write a number, or one expression that gives one"
+    elif "boolean" in wanted and isinstance(value, str) and value.lower() in _SWITCHES:
+        help = f"write {_SWITCHES[value.lower()]}; `{value}` is a text in YAML 1.2"
     elif ("string" in wanted and isinstance(value, int | float)) or (value is None and "string" in wanted):
         written = document.written(at)
         help = (

@@ -14,11 +14,14 @@ def parameters(content: bytes) -> frozenset[str] | None:
     """
     try:
         value: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    try:
         cells = value["cells"]
         tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
         sources = ["".join(cell["source"]) for cell in tagged if cell["cell_type"] == "code"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"it has no cells as nbformat 4 has them ({error})") from None
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("it has no cells as nbformat 4 has them") from None
     if not sources:
         return None
     try:

@@ -69,7 +69,7 @@ def candidates(asked: Asked, store: LocalStore, workers: int | None) -> list[Can
 def names_any(asked: Asked, path: str, changed: set[str]) -> bool:
     """Whether a request, its pipeline or a file named there is among the changed ones.
 
-    A file that is gone may have been code by a pattern: below the pipeline's folder it counts.
+    A file that is gone may have been code by a pattern: below the pipeline's folder, or an inner one's, it counts.
     """
     pipeline, project = asked.pipeline, asked.project
     places = {pipeline.path, *pipeline.files}
@@ -81,11 +81,12 @@ def names_any(asked: Asked, path: str, changed: set[str]) -> bool:
             base = asked.request.base if name in asked.request.params else base
             places.add(value if value.startswith("/") else os.path.normpath(os.path.join(base, value)))
     files = {os.path.realpath(path), *(os.path.realpath(project.path(place)) for place in places)}
-    folder = os.path.realpath(project.path(pipeline.base)) + "/"
+    bases = {pipeline.base, *(step.base for step in pipeline.every_step())}
+    folders = tuple(os.path.realpath(project.path(base)) + "/" for base in bases)
     return any(
         place in files
         or any(place.startswith(f"{file}/") for file in files)
-        or (place.startswith(folder) and not os.path.lexists(place))
+        or (place.startswith(folders) and not os.path.lexists(place))
         for place in changed
     )
 

@@ -310,7 +310,7 @@ class _Reviewing:
         return Finding(code, name, text, self._step_remedies(name, verdict.cause), verdict.cause)
 
     def _step_remedies(self, name: str, cause: str) -> tuple[Remedy, ...]:
-        causes = list(_leaves(self._verdict(name).causes))
+        causes = _leaves(self._verdict(name).causes)
         params = list(
             dict.fromkeys(c.name for c in causes if c.kind in ("param", "input") and c.name in self.pipeline.params)
         )
@@ -441,13 +441,17 @@ def gate_text(gate: Gate) -> str:
     return f"{name} was {word(gate.was)}{then}; {at}{fixed}it would be {word(gate.now)}"
 
 
-def _leaves(causes: Iterable[Cause]) -> Iterator[Cause]:
-    """Yield the causes that no other cause is behind."""
+def _leaves(causes: Iterable[Cause]) -> list[Cause]:
+    """Return the causes that no other cause is behind; a step that is told elsewhere with what is behind it is none."""
+    found = list(_all(causes))
+    told = {cause.name for cause in found if cause.causes}
+    return [cause for cause in found if not cause.causes and not (cause.kind == "upstream" and cause.name in told)]
+
+
+def _all(causes: Iterable[Cause]) -> Iterator[Cause]:
     for cause in causes:
-        if cause.causes:
-            yield from _leaves(cause.causes)
-        else:
-            yield cause
+        yield cause
+        yield from _all(cause.causes)
 
 
 def _causes(verdict: Verdict) -> str:

@@ -149,7 +149,12 @@ class Reader:
         for ref in template.refs():
             if ref.path[0] == "params" and len(ref.path) > 1:
                 self.params.add(ref.path[1])
-            if ref.path[0] == "steps" and len(ref.path) > 2 and ref.path[1] in self.compiler.raw:
+            if (
+                ref.path[0] == "steps"
+                and len(ref.path) > 2
+                and ref.path[1] in self.compiler.raw
+                and ref.path[1] != self.step
+            ):
                 self.steps.add(ref.path[1])
                 if id(ref) in guardless and ref.path[2] in ("outputs", "best", "count"):
                     self.unguarded.add(ref.path[1])

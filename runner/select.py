@@ -144,7 +144,15 @@ def touched(
             end = token.at + len(token.text)
         return out + text[end:]
 
-    chosen = {n for i, t in enumerate(written) for n in expand(whole(t), pipeline, graph, facts, "select", i)}
+    chosen: set[str] = set()
+    for index, text in enumerate(written):
+        try:
+            chosen |= expand(whole(text), pipeline, graph, facts, "select", index)
+        except (
+            SelectorError
+        ):  # a glob may mean what is inside of items; who selects of those that are there tells mistakes
+            fans = {name for name, step in pipeline.steps.items() if step.deferred}
+            chosen |= fans | (graph.descendants(fans) if "+" in text or ".." in text else set())
     for index, text in enumerate(exclude):
         if "[" not in text:
             chosen -= expand(text, pipeline, graph, facts, "exclude", index)

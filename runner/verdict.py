@@ -349,7 +349,7 @@ class _Judge:
                 if name == source and today != digest:
                     above.append(Cause("upstream", source, digest, today, causes_above))
                     break
-        return (*causes, *above)
+        return _told_once((*causes, *above), set())
 
     def _verdict(
         self,
@@ -555,6 +555,18 @@ def changed_steps(record: RunRecord, kind: str, today: Today) -> set[str]:
         if ended.recipe and any(cause.kind in CHANGES[kind] for cause in own_causes(step, ended, today, record)[1]):
             found.add(name)
     return found
+
+
+def _told_once(causes: Iterable[Cause], told: set[str]) -> tuple[Cause, ...]:
+    """Say only once what is behind a step: repeated on each way down to it, the text would double with every diamond."""
+    out = []
+    for cause in causes:
+        if cause.kind == "upstream" and cause.name in told:
+            out.append(replace(cause, causes=()))
+            continue
+        told |= {cause.name} if cause.kind == "upstream" else set()
+        out.append(replace(cause, causes=_told_once(cause.causes, told)) if cause.causes else cause)
+    return tuple(out)
 
 
 def roots(causes: Iterable[Cause]) -> Iterator[str]:

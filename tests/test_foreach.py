@@ -291,7 +291,7 @@ def test_an_item_with_any_text_as_its_value_runs_with_that_text_and_can_be_selec
         pytest.param("over: {v: [1]}, include: [{v: 1}]", "this item is there already", id="included twice"),
         pytest.param("over: {v: [1]}, include: [{v: x}]", "the axis `v` has values of type integer, not string", id="another type"),
         pytest.param("over: {v: [1], w: [1]}, include: [{v: 2}]", "an item of `include` needs a value for every axis; w is missing", id="included in part"),
-        pytest.param("over: {v: [1, 2], w: [1, 2]}, max_items: 3", "4 items (2 v x 2 w) are more than `max_items`, 3", id="too many"),
+        pytest.param("over: {v: [1, 2], w: [1, 2]}, max_items: 3", "4 items of a (v: 2, w: 2) are more than `max_items`, 3", id="too many"),
         pytest.param("over: {v: [1]}, best: {output: o, mode: min}", "step `a` declares no number output `o`", id="best of files"),
         pytest.param("over: {v: [$(each.v)]}", "no `each`", id="an axis of itself"),
         pytest.param("over: {v: [$(params.zz), 1]}", "no parameter `zz`", id="no such parameter"),
@@ -308,7 +308,7 @@ def test_axes_are_refused(foreach, message):
     [
         pytest.param(
             "[1, 2, 3]",
-            "p.yaml: error[E209]: a: 3 items (3 v) are more than `max_items`, 2\n"
+            "p.yaml: error[E209]: 3 items of a (v: 3) are more than `max_items`, 2\n"
             "      = help: give the axis fewer values, or raise `max_items`\n",
             id="too many",
         ),
