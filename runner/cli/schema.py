@@ -19,16 +19,25 @@ from .options import epilog
     type=click.Path(file_okay=False),
     help="Write the files into DIR instead of printing.",
 )
-def command(kind: str | None, directory: str | None) -> int:
+@click.option("--fields", is_flag=True, help="Print the reference of all fields as Markdown.")
+def command(kind: str | None, directory: str | None, fields: bool) -> int:
     """Print a JSON Schema, or write them all where an editor finds them.
 
     \b
     runner schema pipeline
     runner schema --write schemas
+    runner schema --fields
     """
     from ..language import SCHEMAS
     from ..planschema import plan_schema
 
+    if fields:
+        if kind or directory:
+            raise click.UsageError("--fields goes alone")
+        from ..reporters.fields import fields_markdown
+
+        click.echo(fields_markdown({name: make() for name, make in SCHEMAS.items()}), nl=False)
+        return 0
     wanted = {name: make() for name, make in SCHEMAS.items() if kind in (None, name)}
     if kind in (None, "plan"):
         wanted["plan"] = plan_schema()
