@@ -101,7 +101,7 @@ class _Compiler:
             self._check_names(body.get("outputs", {}), (*self.at(name), "outputs"))
             outside = body["kind"] == "callback"  # then `_given_outputs` tells what does not fit
             self.outputs[name] = {
-                o: self._output(name, o, {"type": f["type"]} if outside else f)
+                o: self._output(name, o, {k: v for k, v in f.items() if k not in _FROM_A_FILE} if outside else f)
                 for o, f in body.get("outputs", {}).items()
             }
             self.outputs[name] |= self._given_outputs(name, body)
@@ -572,7 +572,7 @@ class _Compiler:
                 at: Keys = (*self.at(name), "outputs", output)
                 if fields["type"] in ("file", "dir"):
                     self.mistake("E121", f"a callback brings values, not a {fields['type']}", (*at, "type"))
-                for field in ("from", "pointer", "path"):
+                for field in _FROM_A_FILE:
                     if field in fields:
                         self.mistake(
                             "E121", f"`{field}` does not fit a value that comes from outside", (*at, field), key=True
@@ -1254,6 +1254,7 @@ class _Compiler:
             self.mistake("E215", f"steps wait for each other: {' -> '.join(shown)}", self.at(cycle[0]), key=True)
 
 
+_FROM_A_FILE = ("path", "from", "pointer")  # fields of an output that a step writes
 # Outputs of kinds that declare none.
 _GIVES: Mapping[str, Mapping[str, Output]] = {
     "approval": {"by": Output("by", STRING), "comment": Output("comment", STRING)},

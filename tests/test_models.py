@@ -214,7 +214,7 @@ def test_a_metric_is_any_number(project, given, kept, shown):
     ("field", "code", "text"),
     [
         pytest.param("metrics: {q: abc}", "E203", "a metric is a number; this is a text", id="a text as metric"),
-        pytest.param("metrics: {q: $(params.s)}", "E203", "a metric is a number; this is string", id="a string as metric"),
+        pytest.param("metrics: {q: $(params.s)}", "E203", "a metric is a number; this is of type string", id="a string as metric"),
         pytest.param("metrics: {q: .nan}", "E108", ".nan is not a finite number", id="NaN as metric"),
         pytest.param("group: a/b", "E108", "steps.r.group is 'a/b', which has the wrong form", id="a path as group"),
         pytest.param("status: maybe", "E108", "steps.r.status is 'maybe', which has the wrong form", id="another status"),

@@ -225,5 +225,5 @@ def test_the_notebook_and_its_parameters_are_checked_before_anything_runs(projec
     assert [line for line in answer.err.splitlines() if line.startswith("p.yaml")] == [
         "p.yaml:5:59: error[E218]: the cell `parameters` of study.ipynb assigns no `m`",
         "p.yaml:6:33: error[E109]: there is no file absent.ipynb",
-        "p.yaml:7:33: error[E218]: broken.ipynb is no notebook: it has no cells as nbformat 4 has them ('cells')",
+        "p.yaml:7:33: error[E218]: broken.ipynb is no notebook: it has no cells as nbformat 4 has them",
     ]
