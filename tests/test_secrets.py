@@ -242,6 +242,8 @@ def test_no_secret_is_on_disk_while_a_step_runs_nor_after_its_runner_was_killed(
         leak_py="import sys, time\ndef leak(way):\n    open('started', 'w')\n    time.sleep(60)\nif sys.argv[0] == 'leak.py':\n    leak('')\n"
     )
     process = project.start("apply", "p.yaml", env=TOLD)
+    while "a: started" not in process.stdout.readline():  # told once it is in the journal
+        assert process.poll() is None
     end = time.monotonic() + 20
     while not (there := list((project.root / ".runner/tmp").glob("*/a.1/work/started"))):
         assert time.monotonic() < end and process.poll() is None
