@@ -420,9 +420,9 @@ def code_changes(made: Plan, project: Project, store: LocalStore) -> tuple[CodeC
     return tuple(out)
 
 
-def starting(made: Plan) -> Iterator[Step]:
+def starting(made: Plan, ended: Container[str] = ()) -> Iterator[Step]:
     """Yield the steps that a plan may start, those that a fan-out will repeat and those of `finally`, too."""
-    steps = [made.pipeline.steps[name] for name in made.runs]
+    steps = [made.pipeline.steps[name] for name in made.runs if name not in ended]
     for step in steps:
         yield from step.foreach.body.values() if step.foreach and step.foreach.body else (step,)
     yield from made.pipeline.finals.values()
@@ -438,9 +438,11 @@ def venv_of(project: Project, store: LocalStore, runtime: Runtime) -> Venv:
     return environments.Venv(runtime.name, path, store.digest(path), runtime.python)
 
 
-def interpreters(made: Plan, project: Project, store: LocalStore, tell: Callable[[str], None]) -> dict[Runtime, str]:
-    """Make the environments that the steps of a plan run in; return the interpreter of each."""
-    wanted = dict.fromkeys(s.runtime for s in starting(made) if s.runtime and s.runtime.kind == "venv")
+def interpreters(
+    steps: Iterable[Step], project: Project, store: LocalStore, tell: Callable[[str], None]
+) -> dict[Runtime, str]:
+    """Make the environments that steps run in; return the interpreter of each."""
+    wanted = dict.fromkeys(s.runtime for s in steps if s.runtime and s.runtime.kind == "venv")
     if not wanted:
         return {}
     from . import environments
@@ -449,11 +451,11 @@ def interpreters(made: Plan, project: Project, store: LocalStore, tell: Callable
     return {r: environments.prepare(venv_of(project, store, r), folder, tell) for r in wanted if r}
 
 
-def secrets(made: Plan, project: Project) -> dict[str, str]:
-    """Return the values of the secrets that steps of a plan are told; raises EnvironmentFailure for one that is not there."""
+def secrets(made: Plan, steps: Iterable[Step], project: Project) -> dict[str, str]:
+    """Return the values of the secrets that steps are told; raises EnvironmentFailure for one that is not there."""
     names = dict.fromkeys(
         ref.path[1]
-        for step in starting(made) for tree in step.env.values() if isinstance(tree, Template)
+        for step in steps for tree in step.env.values() if isinstance(tree, Template)
         for ref in tree.refs() if ref.path[0] == "secrets"
     )  # fmt: skip
     found, wrong = {}, []
@@ -501,7 +503,9 @@ def _runtime_lacks(runtime: Runtime, project: Project, store: LocalStore) -> str
     return f"there is no {runtime.engine or 'docker or podman'} to run the container of runtime {runtime.name}"
 
 
-def lacks(made: Plan, project: Project, store: LocalStore, workers_memory: int) -> list[tuple[str, str]]:
+def lacks(
+    made: Plan, project: Project, store: LocalStore, workers_memory: int, ended: Container[str] = ()
+) -> list[tuple[str, str]]:
     """Return each step that would run and what this machine lacks for it: a program or memory (W310)."""
     found = []
     path = engine.search_path()
@@ -510,7 +514,7 @@ def lacks(made: Plan, project: Project, store: LocalStore, workers_memory: int) 
     def there(program: str) -> bool:
         return shutil.which(program, path=path) is not None
 
-    for step in starting(made):
+    for step in starting(made, ended):
         name = step.name
         if step.runtime and step.runtime.kind != "host":
             if missing := _runtime_lacks(step.runtime, project, store):
@@ -527,9 +531,10 @@ def lacks(made: Plan, project: Project, store: LocalStore, workers_memory: int) 
     return found
 
 
-def refuse_lacks(made: Plan, project: Project, store: LocalStore) -> None:
+def refuse_lacks(made: Plan, project: Project, store: LocalStore, ended: Container[str] = ()) -> None:
     """Raise EnvironmentFailure if a step that is sure to run cannot run on this machine."""
-    sure = [(n, what) for n, what in lacks(made, project, store, machine_memory(made)) if not _may_not_run(made, n)]
+    lacking = lacks(made, project, store, machine_memory(made), ended)
+    sure = [(n, what) for n, what in lacking if not _may_not_run(made, n)]
     if sure:
         raise EnvironmentFailure(
             "; ".join(f"step {name}: {what}" for name, what in sure), help="install it here, or run on another machine"
@@ -596,9 +601,10 @@ def apply(
 
     processors = len(os.sched_getaffinity(0))
     size = pool_size(made, settings, workers)
-    told = secrets(made, asked.project)
+    steps = list(starting(made, ended_before(made, waiting, stop)))
+    told = secrets(made, steps, asked.project)
     workshop = engine.Workshop(
-        interpreters=interpreters(made, asked.project, store, tell),
+        interpreters=interpreters(steps, asked.project, store, tell),
         secrets=told,
         root=asked.project.root,
         workers=size,
@@ -620,6 +626,11 @@ def apply(
     finally:
         executor.close()
     return code
+
+
+def ended_before(made: Plan, waiting: RunRecord | None, stop: engine.Stop) -> Container[str]:
+    """Return the steps that will not start: those that have ended, or all but `finally` in a run that is to stop."""
+    return made.pipeline.steps if stop.asked else waiting.steps if waiting else ()
 
 
 def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tuple[Asked, Plan]:
@@ -661,17 +672,17 @@ def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tupl
 
 
 def end_waiting(store: LocalStore, record: RunRecord, by: str) -> None:
-    """End a run that waits and has no process."""
+    """End a run that waits and has no process, nor anything to do at its end."""
     ledger = engine.take_up(record, store)
     try:
-        why = f"stopped by `runner stop` of {by}"
+        why = f"stopped by {by}"
         now = round(time.time(), 3)
         open_steps = [n for n, status in record.statuses.items() if status in ("waiting", "pending")]
         ledger.append(
             [
-                RunStopping(reason=f"`runner stop` of {by}", at=now),
+                RunStopping(reason=by, at=now),
                 *(StepEnded(step=n, status="stopped" if n in record.waiting else "not_run", reason=why, at=now) for n in open_steps),
-                RunEnded(status="stopped", reason=why, exit_code=1, at=now, seconds=round(now - record.started.at, 3)),
+                RunEnded(status="stopped", reason=why, exit_code=1, at=now, seconds=record.worked),
             ]
         )  # fmt: skip
     finally:

@@ -176,7 +176,7 @@ class _Engine:
     # the loop
 
     def events(self, waiting: RunRecord | None) -> Iterator[Event]:
-        started = time.monotonic()
+        started = time.monotonic() - (waiting.worked if waiting else 0.0)
         limit = self.plan.request.timeout or self.plan.pipeline.timeout
         deadline = started + limit if limit else None
         if waiting is None:
@@ -188,11 +188,13 @@ class _Engine:
         yield from self.commit()
         yield from self._loop(deadline)
         if self.waiting and not self.schedule.held:
-            self.tell(RunWaiting(run=self.run, steps={n: w.kind for n, w in self.waiting.items()}))
+            worked = round(time.monotonic() - started, 3)
+            self.tell(RunWaiting(run=self.run, steps={n: w.kind for n, w in self.waiting.items()}, seconds=worked))
             yield from self.commit()
             return
         for name, closed in self.schedule.remaining():
-            self.tell(StepEnded(step=name, status=closed.status, reason=closed.reason, by=closed.by))
+            status = "stopped" if name in self.waiting else closed.status  # it had begun
+            self.tell(StepEnded(step=name, status=status, reason=closed.reason, by=closed.by))
         if self.plan.pipeline.finals:
             yield from self._finally()
         self.tell(self._run_ended(time.monotonic() - started))

@@ -149,6 +149,7 @@ class RunWaiting(Event):
     name: ClassVar[str] = "run_waiting"
     run: str
     steps: Mapping[str, str]  # step -> kind
+    seconds: float = 0.0  # that its runners have worked so far
     exit_code: int = 7
 
 
@@ -165,7 +166,7 @@ class RunEnded(Event):
     reason: str = ""
     outputs: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float = 0.0  # that its runners have worked: not those between two of them
     exit_code: int = 0
 
 
@@ -207,6 +208,7 @@ class RunRecord:
     stopping: str = ""
     alive: bool = False
     waiting: Mapping[str, StepWaiting] = field(default_factory=dict)
+    worked: float = 0.0  # seconds, before it began to wait
 
     @property
     def id(self) -> str:
@@ -267,6 +269,7 @@ def fold(events: Iterable[Event], alive: bool = False) -> RunRecord | None:
     ended: RunEnded | None = None
     stopping = ""
     waiting: dict[str, StepWaiting] = {}
+    worked = 0.0
     for event in events:
         match event:
             case RunStarted():
@@ -279,11 +282,13 @@ def fold(events: Iterable[Event], alive: bool = False) -> RunRecord | None:
                 running.pop(event.step, None)
                 waiting.pop(event.step, None)
                 steps[event.step] = event
+            case RunWaiting():
+                worked = event.seconds
             case RunStopping():
                 stopping = event.reason
             case RunEnded():
                 ended = event
-    return RunRecord(started, steps, running, ended, stopping, alive, waiting) if started else None
+    return RunRecord(started, steps, running, ended, stopping, alive, waiting, worked) if started else None
 
 
 def at(event: Event, now: float) -> Event:

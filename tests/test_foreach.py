@@ -718,6 +718,11 @@ def test_outputs_logs_and_diff_know_items(project, tmp_path):
     now = a.newest()
     assert a.runner("outputs", then, "a[x=1]", str(tmp_path / "copied")).code == 0
     assert (tmp_path / "copied" / "o").read_text() == "file 1\n"
+    assert a.runner("outputs", then, "a", str(tmp_path / "all")).code == 0
+    assert [(p.name, p.read_text()) for p in sorted((tmp_path / "all/o").iterdir())] == [
+        ("0", "file 1\n"),
+        ("1", "file 2\n"),
+    ]
     assert a.runner("outputs", then, "a").out == "o  list  2 items  produced by R1\n"
     assert a.runner("logs", then, "a[x=1]").code == 0
     assert a.runner("diff", then, now).out.split("\n\n")[1:4] == [

@@ -64,6 +64,45 @@ def lines(answer):
     return answer.out.strip("\n").partition("\n  runner ")[0].splitlines()
 
 
+# --- stopping a run that waits ---------------------------------------------------------------------------------------
+
+
+ENDING = """
+    secrets: {token: {env: TOKEN}}
+    steps:
+      train: {kind: shell, env: {T: $(secrets.token)}, script: echo model > m, outputs: {m: {type: file}}}
+      ok: {kind: approval, message: release?, needs: [train]}
+      deploy: {kind: shell, needs: [ok], env: {T: $(secrets.token)}, script: exit 1}
+    finally:
+      tidy: {kind: shell, env: {S: $(run.status)}, script: echo "$S" > s, outputs: {s: {type: file}}}
+"""
+
+
+def test_a_waiting_run_that_is_stopped_does_its_finally_at_once_and_needs_no_secret_for_it(project, monkeypatch):
+    monkeypatch.setenv("TOKEN", "a token for a test")
+    run = waiting(project, ENDING)
+    monkeypatch.delenv("TOKEN")
+    assert lines(project.runner("stop", run)) == [
+        f"stopping (`runner stop` of {login()}): running steps may end; again to kill them",
+        f"  ok: stopped: stopped by `runner stop` of {login()}",
+        f"  deploy: not run: stopped by `runner stop` of {login()}",
+        "  tidy: started",
+        "  tidy: ok in N s",
+        f"run stopped in N s: stopped by `runner stop` of {login()}",
+    ]
+    assert project.statuses() == {"train": "succeeded", "ok": "stopped", "deploy": "not_run", "tidy": "succeeded"}
+    assert project.output("tidy", "s") == b"stopped\n"
+
+
+def test_a_waiting_run_can_be_stopped_after_its_pipeline_has_changed_without_its_finally(project, monkeypatch):
+    monkeypatch.setenv("TOKEN", "a token for a test")
+    run = waiting(project, ENDING)
+    project.write(**{"p.yaml": "changed"})
+    answer = project.runner("stop", run)
+    assert (answer.code, answer.out.splitlines()[0].partition("; ")[0]) == (0, "run R1 waited, and is stopped")
+    assert project.statuses()["tidy"] == "not_run"
+
+
 # --- a run that waits ---------------------------------------------------------------------------------------------
 
 
@@ -95,8 +134,12 @@ def test_a_run_that_only_waits_ends_its_runner_with_7_and_says_how_to_go_on(proj
         "started    TIME\n"
         "\n"
         "  succeeded  train   N s, o DIGEST\n".replace(" o ", " m ")
-        + "  waiting    ok      release version 1?\n"
+        + "  waiting    ok      for approval: release version 1?\n"
         "  pending    deploy\n"
+        "\n"
+        "to go on\n"
+        "  runner approve R1 ok\n"
+        "  runner resume R1\n"
         "\n"
         "params\n"
         "  version  = 1  default\n"
@@ -754,7 +797,7 @@ FAILING = """
 def test_with_fail_fast_a_failure_ends_what_waits(project):
     project.pipeline(FAILING.format(policy="fail_fast"))
     assert project.runner("apply", "p.yaml").code == 1
-    assert project.statuses() == {"ok": "not_run", "bad": "failed", "deploy": "not_run", "tell": "succeeded"}
+    assert project.statuses() == {"ok": "stopped", "bad": "failed", "deploy": "not_run", "tell": "succeeded"}
 
 
 def test_with_finish_independent_a_run_waits_on_and_fails_at_its_end(project):

@@ -14,6 +14,7 @@ from .options import color, epilog, notices, output_option, overrides, store_opt
 
 if TYPE_CHECKING:
     from ..app import Asked
+    from ..engine import Stop
     from ..estimate import Estimate
     from ..plan import Plan
     from ..project import Settings
@@ -158,15 +159,17 @@ def start(
     estimate: Estimate,
     once: bool,
     waiting: RunRecord | None = None,
+    stop: Stop | None = None,
 ) -> int:
+    """Run a plan, or go on with a run that waits; with `stop` only to end it. Return the exit code."""
     from .. import app, engine
     from ..reporters import annotations, json, text
 
-    app.refuse_lacks(made, asked.project, opened)
+    stop = stop or engine.Stop()
+    app.refuse_lacks(made, asked.project, opened, app.ended_before(made, waiting, stop))
     click.echo("", err=form == "json")
     gc.freeze()  # what planning made stays; only what the run makes is worth collecting
     gc.enable()
-    stop = engine.Stop()
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)

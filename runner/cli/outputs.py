@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import complete_runs, epilog, output_option, store_option, the_store
+
+if TYPE_CHECKING:
+    from ..record import StepEnded
+    from ..store.local import LocalStore
 
 
 @click.command(epilog=epilog(0, 2, 5, 6))
@@ -24,7 +30,7 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
     runner outputs x62p train ./model
     """
     from ..errors import StoreDamaged, UsageError, suggest
-    from ..executors import worker
+    from ..fingerprint import artifacts
     from ..reporters import json, text
 
     opened = the_store(store)
@@ -35,23 +41,10 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
         known = [n for n, e in record.steps.items() if e.outputs]
         raise UsageError(f"step `{step}` left no outputs in run {id}", help=suggest(step, known, "steps with outputs"))
     ended = record.steps[step]
-    if damage := opened.damaged(
-        [(o["digest"], o["type"]) for o in ended.outputs.values() if o.get("digest")], whole=True
-    ):
+    if damage := opened.damaged(list(artifacts(ended.outputs.values())), whole=True):
         raise StoreDamaged("; ".join(f"{d.digest} {d.what}" for d in damage), help=f"select {step} to make it again")
     paths = {n: opened.object(o["digest"], o["type"]) for n, o in ended.outputs.items() if o.get("digest")}
-    if directory:
-        os.makedirs(directory, exist_ok=True)
-        for name, output in ended.outputs.items():
-            if not output.get("digest"):
-                continue
-            target = os.path.join(directory, _file_name(ended.recipe, name))
-            if os.path.lexists(target):
-                raise UsageError(f"{target} is there already", help="name an empty directory")
-            if output["type"] == "dir":
-                worker.unpack(target, paths[name], opened.places()[0])
-            else:
-                shutil.copyfile(paths[name], target)
+    copied = _copy(opened, ended, directory) if directory else 0
     if form == "json":
         click.echo(
             json.dump({n: {**o, **({"path": paths[n]} if n in paths else {})} for n, o in ended.outputs.items()})
@@ -70,8 +63,43 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
     ]  # fmt: skip
     click.echo("\n".join(text.table(rows)) if rows else f"step `{step}` declares no outputs")
     if directory:
-        click.echo(f"{len(paths)} copied to {directory}")
+        click.echo(f"{copied} copied to {directory}")
     return 0
+
+
+def _copy(opened: LocalStore, ended: StepEnded, directory: str) -> int:
+    """Copy all files and directories among the outputs; return how many they are. Those of a list are numbered."""
+    from ..errors import UsageError
+    from ..executors import worker
+
+    os.makedirs(directory, exist_ok=True)
+    targets = [
+        (os.path.join(directory, place), found)
+        for name, output in ended.outputs.items() if not name.startswith(".")
+        for place, found in _places(_file_name(ended.recipe, name), output)
+    ]  # fmt: skip
+    for target, _ in targets:
+        if os.path.lexists(target):
+            raise UsageError(f"{target} is there already", help="name an empty directory")
+    for target, found in targets:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        stored = opened.object(found["digest"], found["type"])
+        if found["type"] == "dir":
+            worker.unpack(target, stored, opened.places()[0])
+        else:
+            shutil.copyfile(stored, target)
+    return len(targets)
+
+
+def _places(place: str, output: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield where an output goes: the elements of a list into a directory of its own, as 0, 1 and so on."""
+    if output.get("digest"):
+        yield place, output
+    for number, item in enumerate(output.get("items", ())):
+        if item:
+            name = f"{number:0{len(str(len(output['items']) - 1))}}"
+            ending = os.path.splitext(item.get("name", ""))[1] if item.get("type") == "file" else ""
+            yield from _places(os.path.join(place, name + ending), item)
 
 
 def _file_name(recipe: object, name: str) -> str:

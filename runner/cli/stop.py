@@ -7,7 +7,9 @@ import time
 
 import click
 
-from .options import complete_runs, epilog, store_option, the_store
+from ..record import RunRecord
+from ..store.local import LocalStore
+from .options import complete_runs, epilog, here, store_option, the_store
 
 
 @click.command(epilog=epilog(0, 2, 5, 6))
@@ -21,7 +23,6 @@ def command(run: str, store: str | None) -> int:
     \b
     runner stop x62p
     """
-    from .. import app
 
     opened = the_store(store)
     id = opened.resolve(run)
@@ -30,9 +31,32 @@ def command(run: str, store: str | None) -> int:
         click.echo(f"run {id} has ended{f': {record.status}' if record else ''}")
         return 0
     if record.status == "waiting" and not record.alive:
-        app.end_waiting(opened, record, getpass.getuser())
-        click.echo(f"run {id} waited, and is stopped")
-        return 0
+        return _end_waiting(opened, record, f"`runner stop` of {getpass.getuser()}")
     opened.post(id, "stop", {"by": getpass.getuser(), "at": round(time.time(), 3)})
     click.echo(f"run {id} is asked to stop")
+    return 0
+
+
+def _end_waiting(opened: LocalStore, record: RunRecord, by: str) -> int:
+    """End a run that waits without a process; its `finally` happens now, if it still is what was planned."""
+    from .. import app
+    from ..engine import Stop
+    from ..errors import RunnerError
+    from ..planning import estimated
+    from .apply import start
+
+    project, settings = here()
+    try:
+        asked, made = app.waiting_plan(project, opened, record)
+        if made.pipeline.finals:
+            estimate = estimated(made, opened, settings, None)
+            start(
+                asked, opened, made, settings, None, "text", None, estimate, once=False, waiting=record, stop=Stop(1, by=by)
+            )  # fmt: skip
+            return 0
+        left = ""
+    except RunnerError as error:  # a run that cannot go on can be ended none the less
+        left = f"; a `finally` would not have been what was planned: {str(error).splitlines()[0]}"
+    app.end_waiting(opened, record, by)
+    click.echo(f"run {record.id} waited, and is stopped{left}")
     return 0

@@ -325,30 +325,33 @@ def event_lines(event: Event, estimate: float = 0.0) -> list[str]:
                 *(f"    note: {_safe(n)}" for n in event.notes),
             ]
         case StepWaiting():
-            until = f" until {local_time(event.until)}" if event.until else ""
-            what = "approval" if event.kind == "approval" else f"the values {', '.join(event.outputs)}"
-            return [_safe(f"  {event.step}: waits for {what}{until}" + (f": {event.message}" if event.message else ""))]
+            return [_safe(f"  {event.step}: waits for {_awaited(event)}")]
         case MessageRefused():
             goes_on = f"{event.step}: goes on waiting; refused" if event.step else "inbox: refused"
             return [_safe(f"  {goes_on} {event.reason}")]
         case RunWaiting():
-            words = {"approval": "approve", "callback": "callback"}
-            shown = list(event.steps.items())[:5]
-            answers = [
-                f"  runner {words[kind]} {event.run} {shlex.quote(step)}"
-                + (" NAME=VALUE" if kind == "callback" else "")
-                for step, kind in shown
-            ]
-            return [
-                f"run waits for {', '.join(event.steps)}; its runner ends here",
-                *answers,
-                f"  runner resume {event.run}",
-            ]
+            return [f"run waits for {', '.join(event.steps)}; its runner ends here", *_answers(event.run, event.steps)]
         case RunStopping():
             return [f"stopping ({event.reason}): running steps may end; again to kill them"]
         case RunEnded():
             return run_end_lines(event, estimate)
     return []
+
+
+def _awaited(waiting: StepWaiting) -> str:
+    until = f" until {local_time(waiting.until)}" if waiting.until else ""
+    what = "approval" if waiting.kind == "approval" else f"the values {', '.join(waiting.outputs)}"
+    return f"{what}{until}" + (f": {waiting.message}" if waiting.message else "")
+
+
+def _answers(run: str, steps: Mapping[str, str]) -> list[str]:
+    """Return the commands by which a run that waits goes on; `steps` has the kind of each step that waits."""
+    words = {"approval": "approve", "callback": "callback"}
+    answers = [
+        f"  runner {words[kind]} {run} {shlex.quote(step)}" + (" NAME=VALUE" if kind == "callback" else "")
+        for step, kind in list(steps.items())[:5]
+    ]
+    return [*answers, f"  runner resume {run}"]
 
 
 def step_end(event: StepEnded) -> str:
@@ -460,7 +463,7 @@ def show_text(record: RunRecord) -> str:
             end = record.steps[name]
             rows.append([f"  {statuses[name]}", name, _origin(end)])
         elif name in record.waiting:
-            rows.append(["  waiting", name, record.waiting[name].message])
+            rows.append(["  waiting", name, f"for {_awaited(record.waiting[name])}"])
         else:
             rows.append(
                 [
@@ -470,6 +473,11 @@ def show_text(record: RunRecord) -> str:
                 ]
             )
     out += table(rows)
+    for name, end in record.steps.items():
+        if lines := tail_lines(end):
+            out += ["", f"the end of what {name} printed", *(f"  | {line}" for line in lines)]
+    if record.status == "waiting" and not record.alive:
+        out += ["", "to go on", *_answers(record.id, {n: w.kind for n, w in record.waiting.items()})]
     params = [[f"  {name}", f"= {value}", started.sources.get(name, "")] for name, value in started.params.items()]
     if params:
         out += ["", "params", *table(params)]
