@@ -108,6 +108,8 @@ class _Compiler:
         self.runtimes = {name: self._runtime(name, body) for name, body in value.get("runtimes", {}).items()}
         secrets = {name: self._secret(name, body) for name, body in self.secrets.items()}
         self._read_inner()
+        inherited = (secret for inner in self.inner.values() for secret in inner.secrets.values())
+        self.secret_files = {secret.file: secret.name for secret in (*inherited, *secrets.values()) if secret.file}
         self._find_branches()
         self._find_maybe()
         steps = {name: self._step(name, body) for name, body in self.raw.items()}
@@ -1132,6 +1134,11 @@ class _Compiler:
                     place,
                     help="paths are relative to the pipeline's folder",
                 )
+            for location in self.secret_files.keys() & self.expanded[pattern]:
+                self.mistake(
+                    "E108", f"`code` holds the file of the secret `{self.secret_files[location]}`: {relative(location, self.base)}",
+                    place, help="code is copied for the step and kept in the store: keep secrets outside of it, or name less",
+                )  # fmt: skip
             found.update(self.expanded[pattern])
         if isinstance(own.get("notebook"), str):
             found.update(self._notebook(own["notebook"], (*at[:-1], "notebook")))

@@ -300,6 +300,7 @@ ROWS = [
     ("secrets-version", "secrets: {key: {env: A, version: 2}}\n" + STEP % "kind: shell, script: x", ("p.yaml:4:34: error[E102]: secrets.key.version is an integer; it must be a string\nput it in quotes: \"2\"",)),
     ("secrets-name", "secrets: {in: {env: A}}\n" + STEP % "kind: shell, script: x", ("p.yaml:4:11: error[E106]: `in` is a word of the language\nchoose another name",)),
     ("secrets-file-empty", "secrets: {key: {file: ''}}\n" + STEP % "kind: shell, script: x", ("p.yaml:4:23: error[E108]: secrets.key.file is empty",)),
+    ("secrets-file-in-code", "secrets: {key: {file: folder/x}}\n" + STEP % "kind: shell, code: [folder], script: x", ("p.yaml:6:27: error[E108]: `code` holds the file of the secret `key`: folder/x\ncode is copied for the step and kept in the store: keep secrets outside of it, or name less",)),
     ("secret-unknown", TOLD % "{kind: shell, env: {K: $(secrets.kee)}, script: x}", ("p.yaml:6:39: error[E202]: no secret `kee`\ndid you mean `key`?",)),
     ("secret-argv", TOLD % "{kind: command, command: [login, $(secrets.key)]}", ("p.yaml:6:41: error[E214]: a secret may be used in `env` only, alone\nwrite `env: {NAME: $(secrets.key)}` and let the program read NAME",)),
     ("secret-text", TOLD % "{kind: shell, env: {K: 'Bearer $(secrets.key)'}, script: x}", ("p.yaml:6:39: error[E214]: a secret may be used in `env` only, alone\nwrite `env: {NAME: $(secrets.key)}` and let the program read NAME",)),

@@ -40,6 +40,26 @@ def test_graph(project):
     assert project.runner("graph", "p.yaml", "-o", "dot").out.startswith('digraph "p" {\n  "a";\n')
 
 
+def test_a_graph_shows_what_is_repeated_and_what_happens_at_the_end(project):
+    project.pipeline("""
+        params: {depths: {type: list, items: integer, default: [2, 3]}}
+        steps:
+          fit: {kind: shell, foreach: {over: {depth: $(params.depths), eta: [0.1]}}, script: echo}
+          best: {kind: shell, needs: [fit], script: echo}
+        finally: {tidy: {kind: shell, script: echo}}
+    """)
+    assert project.runner("graph", "p.yaml").out == (
+        "fit   shell      for each depth, eta\n"
+        "best  shell      after fit\n"
+        "tidy  shell      finally\n"
+    )  # fmt: skip
+    assert project.runner("graph", "p.yaml", "-o", "mermaid").out == (
+        'flowchart TD\n  s0[["fit for each depth, eta"]]\n  s1["best"]\n  s0 -.-> s1\n  subgraph finally\n    f0["tidy"]\n  end\n'
+    )
+    value = json.loads(project.runner("graph", "p.yaml", "-o", "json").raw)
+    assert (value["steps"]["fit"]["foreach"], [*value["finally"]]) == (["depth", "eta"], ["tidy"])
+
+
 def test_runs_and_show(ran):
     run = ran.record()["run"]
     assert [r["status"] for r in json.loads(ran.runner("runs", "-o", "json").raw)] == ["succeeded"]
