@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from .executors.redact import SHORTEST
 from .expand import Known, deferred, expand
 from .expression import Template
 from .fingerprint import Before, Cause, artifacts
+from .frozen import frozen
 from .graph import Graph
 from .language import check_document
 from .params import parse_value, resolve_params, widen
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 Reporter = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Asked:
     """A request with all that it names: the value that planning starts from."""
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from .expression import EvaluationError, Type, pointer
+from .frozen import frozen
 from .pipeline import Output, Step
 from .record import StepWaiting
 
@@ -31,7 +32,7 @@ def values_of(
     return checked(declared, written, artifacts, read)
 
 
-@dataclass(frozen=True)
+@frozen
 class Answer:
     """What somebody outside has said to a step that waits."""
 

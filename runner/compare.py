@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .fingerprint import Cause, Produced, differences, shown
+from .frozen import frozen
 from .record import RunRecord, StepEnded
 from .values import alike, digest_of, plain
 
 Load = Callable[[str], RunRecord | None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Change:
     """One thing that is not the same in both runs, as text; empty where a run lacks it."""
 
@@ -22,7 +22,7 @@ class Change:
     now: str
 
 
-@dataclass(frozen=True)
+@frozen
 class MetricChange:
     step: str
     name: str
@@ -36,7 +36,7 @@ class MetricChange:
         return None if self.then is None or self.now is None else self.now - self.then
 
 
-@dataclass(frozen=True)
+@frozen
 class Difference:
     then: RunRecord
     now: RunRecord

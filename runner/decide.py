@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
 from .errors import SelectionError
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, evaluate, holds, settle
+from .frozen import frozen
 from .gate import Closed, Start, gate
 from .pipeline import WAITS, Step
 from .record import RunRecord, StepEnded
@@ -17,7 +18,7 @@ from .select import Facts, SelectorError, expand, statuses_of
 from .verdict import NO_RUN, SAME, Case, Standing, Verdict, own_causes
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Decision:
     """What is done with one step, and all the reasons."""
 
@@ -27,7 +28,7 @@ class Decision:
     may: tuple[str, ...] = ()  # what it can end as instead
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Run(Decision):
     """Will execute."""
 
@@ -37,7 +38,7 @@ class Run(Decision):
     fingerprint: str = ""  # empty where it depends on steps that run
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Kept(Decision):
     """Stands on a result that is there already."""
 
@@ -45,7 +46,7 @@ class Kept(Decision):
     run: str  # that run
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Reuse(Kept):
     """Takes its outputs from the reference run."""
 
@@ -54,14 +55,14 @@ class Reuse(Kept):
     assumed: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Cached(Kept):
     """Takes the outputs of any earlier success with the same fingerprint; a condition is settled by the plan."""
 
     name: ClassVar[str] = "cached"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Skip(Decision):
     """Selected, but its `when` or condition is already known to be false."""
 
@@ -69,21 +70,21 @@ class Skip(Decision):
     by: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Cut(Decision):
     """Not selected, downstream of the selection or beside it: keeps what it had."""
 
     name: ClassVar[str] = "cut"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Unneeded(Decision):
     """An ancestor whose own outputs nobody asks for now."""
 
     name: ClassVar[str] = "unneeded"
 
 
-@dataclass(frozen=True)
+@frozen
 class Decided:
     """What is done with each step, in topological order."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from .expression import Bound, Call, Node, Ref, Template
+from .frozen import frozen
 from .pipeline import Branch, Fan, Output, Pipeline, ProjectPath, Step
 
 Rename = Callable[[str], str]
@@ -80,7 +81,7 @@ def _fan(fan: Fan, name: Rename, leaf: Callable[[Ref], Node]) -> Fan:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@frozen
 class Edges:
     """What a value that is given to an inner pipeline refers to, outside of it."""
 

@@ -30,6 +30,7 @@ from .expand import Known
 from .expand import items as spread
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
+from .frozen import frozen
 from .gate import GOOD
 from .graph import Graph
 from .pipeline import WAITS, Runtime, Step
@@ -74,7 +75,7 @@ class Stop:
         self.by = self.by or signal.Signals(number).name
 
 
-@dataclass(frozen=True)
+@frozen
 class Workshop:
     """What the engine works with: where the project is, and how much may run at once."""
 

@@ -21,9 +21,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from .errors import EnvironmentFailure, Moved, printable
+from .frozen import frozen
 
 _LAST = 20  # last lines of a tool that failed
 _HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -36,7 +36,7 @@ _NESTED = re.compile(r"(?:-(?P<short>[rc])|--(?P<long>requirement|constraint)s?)
 _LOCAL = re.compile(r"(?:-e|--editable|-f|--find-links)[\s=]*")
 
 
-@dataclass(frozen=True)
+@frozen
 class Venv:
     """What a virtual environment is made of."""
 
@@ -48,7 +48,7 @@ class Venv:
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Contents:
     """What a requirements file asks for and names on this machine, nested files included."""
 
@@ -57,7 +57,7 @@ class Contents:
     folders: tuple[str, ...]  # of sources (`-e .`) and --find-links: what is in them is not looked at
 
 
-@dataclass(frozen=True)
+@frozen
 class _Base:
     """An interpreter of this machine that environments are made from."""
 

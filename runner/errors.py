@@ -6,12 +6,13 @@ A `Diagnostic` is one mistake in one file. A `RunnerError` ends a command; only 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from .frozen import frozen
 
 SHOWN = 20  # diagnostics printed before the rest is only counted
 
 
-@dataclass(frozen=True)
+@frozen
 class Diagnostic:
     """One mistake (or warning) at one place; `line` and `column` count from 1, 0 means the whole file."""
 

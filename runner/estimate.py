@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
+from .frozen import frozen
 from .graph import Graph
 from .plan import Plan
 
 
-@dataclass(frozen=True)
+@frozen
 class StepTime:
     """What a step took before, in seconds."""
 
@@ -21,7 +21,7 @@ class StepTime:
     count: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Estimate:
     """Seconds that a plan takes, from the medians of earlier attempts and the workers there are."""
 

@@ -7,16 +7,17 @@ joins the items. A fan-out whose axes come from a step that has not ended stays 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from .axes import AxisError, Combination, combinations, is_literal, name_of
 from .embed import renamed
 from .fingerprint import Before, Read, World, axis_values
+from .frozen import frozen
 from .pipeline import Fan, Pipeline, Step
 
 
-@dataclass(frozen=True)
+@frozen
 class Known:
     """What axes may be computed from: parameters, and the results of steps that have ended."""
 

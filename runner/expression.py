@@ -10,11 +10,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from .errors import suggest
+from .frozen import frozen
 from .values import Duration, Marked, plain, text_of, to_seconds
 
 
@@ -33,7 +34,7 @@ class EvaluationError(Exception):
 # --- types ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@frozen
 class Type:
     name: str  # string integer number boolean duration null file dir object any list
     item: Type | None = None
@@ -74,13 +75,13 @@ def fits(given: Type, wanted: Type) -> bool:
 # --- tree -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@frozen
 class Literal:
     value: Any
     at: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Ref:
     """A dotted name: `params.x`, `steps.train.outputs.model`."""
 
@@ -92,7 +93,7 @@ class Ref:
         return ".".join(self.path)
 
 
-@dataclass(frozen=True)
+@frozen
 class Call:
     """A function, or an operator under its sign."""
 
@@ -101,7 +102,7 @@ class Call:
     at: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Bound:
     """A parameter of an inner pipeline: the value that the step which stands for the pipeline gives it."""
 
@@ -118,7 +119,7 @@ class Bound:
 Node = Literal | Ref | Call | Bound
 
 
-@dataclass(frozen=True)
+@frozen
 class Template:
     """A scalar: literal texts and expressions in turn. `exact` is the one expression that is the whole scalar."""
 
@@ -184,8 +185,7 @@ _COMPARE = {"==", "!=", "<", "<=", ">", ">=", "in", "not in"}
 _MAX_DEPTH = 50
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     at: int

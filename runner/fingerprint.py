@@ -7,12 +7,13 @@ paths and names that do not matter; its digest is the fingerprint (the definitio
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from . import expression
 from .errors import printable
 from .expression import Bound, EvaluationError, Ref, Template
+from .frozen import frozen
 from .params import check_value
 from .pipeline import Output, Pipeline, ProjectPath, Runtime, Step, overlapping, relative
 from .values import Artifact, Marked, alike, digest_of, file_name, marked, plain, plain_json, short, text_of
@@ -20,7 +21,7 @@ from .values import Artifact, Marked, alike, digest_of, file_name, marked, plain
 FORMAT = 1
 
 
-@dataclass(frozen=True)
+@frozen
 class Produced:
     """One output of a step as it is kept: a value, or the digest of an artifact, and the run that made it."""
 
@@ -77,7 +78,7 @@ def artifacts(outputs: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]
             yield from artifacts(item for item in output["items"] if item)
 
 
-@dataclass(frozen=True)
+@frozen
 class World:
     """What planning knows of files: digests by location, and how to read one. No clock, no host."""
 
@@ -93,7 +94,7 @@ class World:
         return self.runtimes[step.runtime] if step.runtime else self.runtime
 
 
-@dataclass(frozen=True)
+@frozen
 class Before:
     """What a step finds of one predecessor."""
 
@@ -103,7 +104,7 @@ class Before:
     run: str = ""  # that settled `taken`
 
 
-@dataclass(frozen=True)
+@frozen
 class Read:
     """One output that a step consumed."""
 
@@ -113,7 +114,7 @@ class Read:
     run: str  # that produced it
 
 
-@dataclass(frozen=True)
+@frozen
 class Evaluated:
     """A step with today's values in place: what an executor needs, and what its fingerprint is made of."""
 
@@ -518,7 +519,7 @@ def holds(conditions: list[Any]) -> bool:
 # --- why two recipes differ -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@frozen
 class Cause:
     """One reason why a step would not do the same again: what it was then and is now."""
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
+from .frozen import frozen
 from .pipeline import Step
 
 GOOD = frozenset({"succeeded", "cached", "reused"})
 
 
-@dataclass(frozen=True)
+@frozen
 class Wait:
     """A predecessor has not ended."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Start:
     """Nothing stands in the way but the step's own `when`."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Closed:
     """The step will not start: it is `skipped` or `upstream_failed`, by the step that caused it."""
 

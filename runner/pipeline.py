@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from .errors import Diagnostic
 from .expression import Template, Type
+from .frozen import frozen
 from .language import PROCESS_KINDS
 
 WAITS = ("approval", "callback")  # kinds that need no process, but somebody outside
@@ -32,7 +33,7 @@ class Files(Protocol):
         """Return the locations of the files that a `code` entry names, sorted; raise ValueError if not allowed."""
 
 
-@dataclass(frozen=True)
+@frozen
 class ProjectPath:
     """A file or directory that is named by its place."""
 
@@ -40,7 +41,7 @@ class ProjectPath:
     kind: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Param:
     name: str
     type: Type
@@ -51,7 +52,7 @@ class Param:
     deprecated: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Output:
     name: str
     type: Type
@@ -66,7 +67,7 @@ class Output:
         return self.type.name in ("file", "dir")
 
 
-@dataclass(frozen=True)
+@frozen
 class Retry:
     max_attempts: int = 1
     errors: frozenset[str] = frozenset({"exit", "signal", "oom", "lost"})
@@ -78,7 +79,7 @@ class Retry:
     expire_after: float | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class CachePolicy:
     enabled: bool = True
     expire_after: float | None = None
@@ -86,7 +87,7 @@ class CachePolicy:
     ignore: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
+@frozen
 class Secret:
     """Where a secret is; its value is read when a run starts, and kept nowhere."""
 
@@ -96,7 +97,7 @@ class Secret:
     version: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Runtime:
     """Where steps run."""
 
@@ -111,7 +112,7 @@ class Runtime:
     preload: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Branch:
     """The place of a step behind a condition."""
 
@@ -119,7 +120,7 @@ class Branch:
     outcome: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class Fan:
     """`foreach`: what the items of a step are made of."""
 
@@ -136,7 +137,7 @@ class Fan:
     body: Mapping[str, Step] = field(default_factory=dict)  # of a `pipeline` step: all of it, for each item
 
 
-@dataclass(frozen=True)
+@frozen
 class Step:
     name: str
     kind: str
@@ -199,7 +200,7 @@ class Step:
         return self.kind in ("foreach", "pipeline") and not self.deferred
 
 
-@dataclass(frozen=True)
+@frozen
 class Pipeline:
     name: str
     path: str  # location of its file
@@ -233,21 +234,21 @@ class Pipeline:
         return self.steps[name] if name in self.steps else self.finals[name]
 
 
-@dataclass(frozen=True)
+@frozen
 class Accepted:
     step: str
     reason: str
     cause: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Expect:
     status: str | None = None
     run: frozenset[str] | None = None
     steps: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@frozen
 class Latest:
     """What the newest usable run must be to become the reference run."""
 
@@ -257,7 +258,7 @@ class Latest:
     max_age: float | None = None  # seconds
 
 
-@dataclass(frozen=True)
+@frozen
 class RunRequest:
     """What the user asks of one run: which pipeline, with what, how much of it, against which earlier run."""
 

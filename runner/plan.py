@@ -7,7 +7,7 @@ call `run`. Printing a plan is the dry run; making one executes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from . import __version__
@@ -15,6 +15,7 @@ from .decide import Decision, Kept, Reuse, Run, Skip, decide
 from .errors import NeedsDecision
 from .expression import EvaluationError
 from .fingerprint import Before, Produced, World, evaluate, settle
+from .frozen import frozen
 from .gate import Closed, Wait, gate
 from .graph import Graph
 from .pipeline import Pipeline, RunRequest, Step
@@ -30,7 +31,7 @@ FORMAT = 1  # of the plan as JSON; a reader refuses a newer one
 UNBOUND = ("digest", "notes", "estimate", "code_changes", "references", "checksum")
 
 
-@dataclass(frozen=True)
+@frozen
 class CodeChange:
     """The lines in which a code file of a reused step differs from what ran."""
 
@@ -40,7 +41,7 @@ class CodeChange:
     lines: tuple[str, ...]  # of a unified diff, without its head
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """What will be done: the value that is reviewed, printed and run."""
 

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from . import document as documents
@@ -17,6 +17,7 @@ from .decide import Reuse
 from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, RunnerError, UsageError
 from .estimate import Estimate, estimate
 from .estimate import to_json as estimate_json
+from .frozen import frozen
 from .language import check_document
 from .pipeline import Accepted
 from .plan import Plan, to_json
@@ -28,7 +29,7 @@ from .request import compile_request
 from .store.local import LocalStore
 
 
-@dataclass(frozen=True)
+@frozen
 class Planned:
     """A plan with what is shown beside it."""
 

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,6 +17,7 @@ from .errors import Diagnostic, Invalid, RunnerError, suggest
 from .executors.worker import manifest_text, signature
 from .expression import EvaluationError
 from .fingerprint import World
+from .frozen import frozen
 from .pipeline import Pipeline, Runtime
 from .values import Artifact, digest_of, sha256
 
@@ -29,7 +29,7 @@ _SETTINGS: dict[str, dict[str, type]] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Settings:
     """What runner.toml says; flags and variables go before it."""
 

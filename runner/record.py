@@ -6,10 +6,11 @@ What happened is told by events alone. Reports, listings and later plans are mad
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, field, fields, replace
 from typing import Any, ClassVar
 
 from .fingerprint import Before, Produced
+from .frozen import frozen
 from .gate import GOOD
 
 FORMAT = 1
@@ -17,7 +18,7 @@ NO_RESULT = frozenset({"foreach", "pipeline", "approval", "callback"})  # kinds 
 UNFINISHED = frozenset({"running", "waiting", "stopping"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Event:
     """Something that happened in a run; `at` is UTC seconds, for show only."""
 
@@ -25,7 +26,7 @@ class Event:
     at: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RunStarted(Event):
     name: ClassVar[str] = "run_started"
     format: int = FORMAT
@@ -52,14 +53,14 @@ class RunStarted(Event):
     )  # what a run that may wait was planned with: digests by location
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class StepStarted(Event):
     name: ClassVar[str] = "step_started"
     step: str
     attempt: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class AttemptFailed(Event):
     """An attempt that another one follows."""
 
@@ -71,7 +72,7 @@ class AttemptFailed(Event):
     wait: float  # seconds until the next one
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class StepEnded(Event):
     name: ClassVar[str] = "step_ended"
     step: str
@@ -115,7 +116,7 @@ class StepEnded(Event):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class StepWaiting(Event):
     """A step that waits for a person or for values from outside; no process is needed meanwhile."""
 
@@ -133,7 +134,7 @@ class StepWaiting(Event):
     reads: tuple[tuple[str, str, str, str], ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class MessageRefused(Event):
     """A decision or a callback that was not taken; the step goes on waiting."""
 
@@ -142,7 +143,7 @@ class MessageRefused(Event):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RunWaiting(Event):
     """Nothing is left to do but to wait: the runner has ended, `runner resume` goes on."""
 
@@ -153,13 +154,13 @@ class RunWaiting(Event):
     exit_code: int = 7
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RunStopping(Event):
     name: ClassVar[str] = "run_stopping"
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RunEnded(Event):
     name: ClassVar[str] = "run_ended"
     status: str
@@ -197,7 +198,7 @@ def of_json(value: Mapping[str, Any]) -> Event:
     return kind(**{k: value[k] for k in value.keys() & known})
 
 
-@dataclass(frozen=True)
+@frozen
 class RunRecord:
     """All that is known of one run."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from .axes import is_literal
 from .errors import ReferenceRunError, suggest
+from .frozen import frozen
 from .gate import GOOD
 from .graph import Graph
 from .params import check_value
@@ -37,14 +37,14 @@ class Past(Protocol):
         """Yield all stored successes of a fingerprint, newest first."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Reference:
     record: RunRecord
     why: str
     rejected: tuple[tuple[str, str], ...] = ()  # newer run, why not
 
 
-@dataclass(frozen=True)
+@frozen
 class Candidate:
     """A finished run as the reference run of a request, for a listing from best to worst."""
 

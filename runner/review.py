@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from .decide import Decided, Kept, Reuse, Skip, word
 from .errors import SelectionError
 from .fingerprint import Cause, shown
+from .frozen import frozen
 from .pipeline import Param
 from .reference import unusable
 from .select import quoted, selection_of, written_as
@@ -17,7 +17,7 @@ from .values import alike, plain
 from .verdict import SAME, Case, Gate, Standing, Verdict, content, roots
 
 
-@dataclass(frozen=True)
+@frozen
 class Effect:
     """What a parameter that differs from the reference run changes in this run."""
 
@@ -28,7 +28,7 @@ class Effect:
     read_by: tuple[str, ...]  # in topological order
 
 
-@dataclass(frozen=True)
+@frozen
 class GateReport:
     """A gate that the plan stands on or that the run decides, with both futures."""
 
@@ -42,7 +42,7 @@ class GateReport:
     otherwise: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Remedy:
     """One way out of a finding, ready to paste into the request."""
 
@@ -51,7 +51,7 @@ class Remedy:
     steps: tuple[str, ...] = ()  # that it adds to those that run
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """Something that only a person can decide; nothing starts while there is one."""
 
@@ -62,7 +62,7 @@ class Finding:
     cause: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Review:
     effects: tuple[Effect, ...]
     gates: tuple[GateReport, ...]

@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .decide import Cached, Reuse, Run, Skip
+from .frozen import frozen
 from .gate import Closed, Start, Wait, gate
 from .pipeline import Retry, Step
 from .plan import Plan
 
 
-@dataclass(frozen=True)
+@frozen
 class Need:
     """What a step takes from the run's totals while it runs."""
 
@@ -24,7 +25,7 @@ class Need:
     memory: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Capacity:
     """The run's totals."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from .errors import nearest
+from .frozen import frozen
 from .graph import Graph
 from .pipeline import Pipeline, Step
 
@@ -25,7 +25,7 @@ class SelectorError(Exception):
         self.field, self.index = "select", 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Facts:
     """What selectors may ask of the reference run; each raises SelectorError where there is none."""
 
@@ -33,7 +33,7 @@ class Facts:
     changed: Callable[[str], set[str]]
 
 
-@dataclass(frozen=True)
+@frozen
 class Selection:
     """The steps chosen, in topological order, and where they touch the rest."""
 
@@ -261,7 +261,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class _Token:
     kind: str
     text: str

@@ -14,6 +14,7 @@ from typing import Any
 from .expression import EvaluationError, Template
 from .fingerprint import FORMAT as FINGERPRINT_FORMAT
 from .fingerprint import Before, Cause, Evaluated, World, differences, evaluate, holds, settle, shown
+from .frozen import frozen
 from .gate import GOOD, Closed, Start, gate
 from .graph import Graph
 from .pipeline import Pipeline, RunRequest, Step, relative
@@ -26,7 +27,7 @@ NO_RUN: Mapping[str, str] = {}
 SOUND = ("same", "same-by-evidence")  # the others: differs-by-evidence, stale, unknown
 
 
-@dataclass(frozen=True)
+@frozen
 class Today:
     """What an earlier result is compared with: today's pipeline, values and files, and all other results."""
 
@@ -36,7 +37,7 @@ class Today:
     past: Past
 
 
-@dataclass(frozen=True)
+@frozen
 class Case:
     """One request against one reference run: all that planning looks at."""
 
@@ -57,7 +58,7 @@ class Case:
         return any(a.step == step and len(a.cause) >= 9 and cause.startswith(a.cause) for a in self.request.accept)
 
 
-@dataclass(frozen=True)
+@frozen
 class Verdict:
     """Whether an earlier result is what the step would make today."""
 
@@ -75,7 +76,7 @@ class Verdict:
 SAME = Verdict("same")
 
 
-@dataclass(frozen=True)
+@frozen
 class Gate:
     """A condition, `when` or approval in what is reused: what it decided then, and what it would decide today."""
 

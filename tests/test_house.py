@@ -15,7 +15,7 @@ from runner.planschema import plan_schema
 ROOT = Path(runner.__file__).parent
 # Each module imports only those above it, in functions too.
 ORDER = [
-    "__init__", "errors", "values", "document", "language", "expression", "pipeline", "axes", "embed", "notebooks", "params", "scope", "compiler", "request", "graph", "select", "fingerprint", "expand", "gate", "record",
+    "__init__", "frozen", "errors", "values", "document", "language", "expression", "pipeline", "axes", "embed", "notebooks", "params", "scope", "compiler", "request", "graph", "select", "fingerprint", "expand", "gate", "record",
     "reference", "verdict", "decide", "review", "plan", "planfile", "planschema", "amend", "estimate", "compare", "schedule", "collect", "environments", "executors", "store", "steps", "engine", "project", "compiled", "changes", "reporters", "app", "planning", "cli", "__main__",
 ]  # fmt: skip
 PURE = ORDER[: ORDER.index("collect") + 1]

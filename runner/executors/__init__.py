@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
+from ..frozen import frozen
 
-@dataclass(frozen=True)
+
+@frozen
 class Call:
     """One attempt of one step: all that a worker needs, in plain JSON. Paths are absolute."""
 
@@ -41,7 +43,7 @@ class Call:
     cleanup: tuple[str, ...] = ()  # argv that ends what a KILL does not reach: a container
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """How an attempt ended. `cause` is empty for a success."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from ..decide import Decision, Reuse
+from ..frozen import frozen
 from ..plan import Plan
 
 ORDER = ("run", "reuse", "cached", "skip", "cut", "unneeded")
 NAMED = 4  # items that a row names
 
 
-@dataclass(frozen=True)
+@frozen
 class Row:
     """One line of a plan: a step with its decision, or a fan-out with how many of its items have which."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from ..frozen import frozen
 
 
 def heeded(name: str) -> bool:
@@ -22,7 +23,7 @@ def variables(env: Mapping[str, str], path: str) -> dict[str, str]:
     return {**{name: value for name, value in env.items() if not heeded(name)}, **own, "PATH": path}
 
 
-@dataclass(frozen=True)
+@frozen
 class Container:
     """How one attempt is run in a container."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from ..frozen import frozen
 
 # How numeric libraries are told how many threads they may start.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """Where an attempt happens. Paths are absolute."""
 
@@ -21,7 +23,7 @@ class Place:
     preload: tuple[str, ...] = ()  # what the warm parent of python steps imports
 
 
-@dataclass(frozen=True)
+@frozen
 class Launch:
     """A process to start."""
 
@@ -33,7 +35,7 @@ class Launch:
     printed: str = ""  # path of a notebook among the outputs, which holds what its cells printed
 
 
-@dataclass(frozen=True)
+@frozen
 class Ended:
     """The end of a step without a process."""
 

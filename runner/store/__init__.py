@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..frozen import frozen
 from ..record import Event
 from ..reference import Past
 
 
-@dataclass(frozen=True)
+@frozen
 class Damage:
     """Stored bytes that are missing or are not what their digest says."""
 
@@ -18,7 +18,7 @@ class Damage:
     what: str
 
 
-@dataclass(frozen=True)
+@frozen
 class RunSummary:
     """One line of a listing of runs."""
 

