@@ -7,7 +7,6 @@ engine runs the plan, and each event goes to the reporters.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -15,10 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import compiled, engine
-from . import document as documents
+from . import engine
 from .axes import AxisError
-from .compiler import compile_pipeline
 from .decide import Cut, Decision, Kept, Reuse, Run
 from .document import Document, Keys
 from .errors import (
@@ -37,14 +34,13 @@ from .expression import Template
 from .fingerprint import Before, Cause, artifacts
 from .frozen import frozen
 from .graph import Graph
-from .language import check_document
 from .params import parse_value, resolve_params, widen
 from .pipeline import Pipeline, RunRequest, Runtime, Secret, Step
 from .plan import CodeChange, Plan, make_plan, unchanged
 from .project import Project, Settings, tree_digest
 from .record import Event, RunEnded, RunRecord, RunStopping, RunWaiting, StepEnded
 from .reference import Reference, View, choose, facts_of
-from .request import compile_request, request_of_json
+from .request import request_of_json
 from .select import SelectorError, selection_of, touched, written_as
 from .store import Store
 from .store.local import LocalStore
@@ -66,6 +62,7 @@ class Asked:
     graph: Graph
     request: RunRequest
     document: Document | None  # of the request, if it is a file
+    fresh: tuple[str, Pipeline] | None = None  # path and pipeline as compiled just now, to be kept
 
 
 def read(path: str, overrides: Mapping[str, str] | None = None, store: str | None = None) -> Asked:
@@ -84,22 +81,32 @@ def read(path: str, overrides: Mapping[str, str] | None = None, store: str | Non
     project = Project.of(path)
     if found := _kept(project, path, store):
         return _whole(project, found, overrides)
+    from . import document as documents
+    from .compiler import compile_pipeline
+    from .language import check_document
+
     document = documents.load(Path(path), path)
     check_document(document)
     if document.value["kind"] == "Run":
-        project = Project.of(path, os.path.join(os.path.dirname(path), document.value["pipeline"].replace("\0", "")))
-        if overrides:
-            raise UsageError(
-                "-p goes with a pipeline file only; a run file is the whole request",
-                help="write the parameter into `params` of the run file",
-            )
-        request = compile_request(document, project, project.location(path))
-        shown = os.path.normpath(os.path.join(os.path.dirname(path), document.value["pipeline"]))
-        pipeline = _pipeline(project, request.pipeline, shown, store)
-        return _asked(project, pipeline, request, document)
+        return _request(document, path, overrides, store)
     pipeline = compile_pipeline(document, project, project.location(path))
-    compiled.keep(_cache(project, store), path, pipeline.path, project, pipeline)
-    return _whole(project, pipeline, overrides)
+    return replace(_whole(project, pipeline, overrides), fresh=(path, pipeline))
+
+
+def _request(document: Document, path: str, overrides: Mapping[str, str] | None, store: str | None) -> Asked:
+    """Return what a run file asks for."""
+    from .request import compile_request
+
+    project = Project.of(path, os.path.join(os.path.dirname(path), document.value["pipeline"].replace("\0", "")))
+    if overrides:
+        raise UsageError(
+            "-p goes with a pipeline file only; a run file is the whole request",
+            help="write the parameter into `params` of the run file",
+        )
+    request = compile_request(document, project, project.location(path))
+    shown = os.path.normpath(os.path.join(os.path.dirname(path), document.value["pipeline"]))
+    pipeline, fresh = _pipeline(project, request.pipeline, shown, store)
+    return replace(_asked(project, pipeline, request, document), fresh=(shown, pipeline) if fresh else None)
 
 
 def _whole(project: Project, pipeline: Pipeline, overrides: Mapping[str, str] | None) -> Asked:
@@ -115,23 +122,39 @@ def _asked(project: Project, pipeline: Pipeline, request: RunRequest, document: 
     return Asked(project, spread, _graph(spread), request, document)
 
 
-def _pipeline(project: Project, location: str, shown: str, store: str | None = None) -> Pipeline:
+def _pipeline(project: Project, location: str, shown: str, store: str | None = None) -> tuple[Pipeline, bool]:
+    """Return a pipeline, and whether it was compiled just now."""
     if found := _kept(project, shown, store):
-        return found
+        return found, False
+    from . import document as documents
+    from .compiler import compile_pipeline
+    from .language import check_document
+
     document = documents.load(Path(project.path(location)), shown)
     check_document(document, "Pipeline")
-    made = compile_pipeline(document, project, location)
-    compiled.keep(_cache(project, store), shown, location, project, made)
-    return made
+    return compile_pipeline(document, project, location), True
 
 
 def _kept(project: Project, path: str, store: str | None) -> Pipeline | None:
-    folder = _cache(project, store)
-    return compiled.kept(folder, path, project.location(path), project) if os.path.isdir(folder) else None
+    """Return a pipeline as it was compiled before, if it may still be used."""
+    folder = _cache(store_path(project, project.settings(), store))
+    if not os.path.isdir(folder):
+        return None
+    from . import compiled
+
+    return compiled.kept(folder, path, project.location(path), project)
 
 
-def _cache(project: Project, store: str | None) -> str:
-    return f"{store_path(project, project.settings(), store)}/compiled"
+def _keep(asked: Asked, store: LocalStore) -> None:
+    if asked.fresh is not None and store.exists:
+        from . import compiled
+
+        shown, pipeline = asked.fresh
+        compiled.keep(_cache(store.path), shown, pipeline.path, asked.project, pipeline)
+
+
+def _cache(store: str) -> str:
+    return f"{store}/compiled"
 
 
 def _graph(pipeline: Pipeline) -> Graph:
@@ -158,7 +181,7 @@ def retry_request(project: Project, store: LocalStore, id: str) -> tuple[Asked, 
     assert record is not None  # `resolve` found it
     if not record.finished:
         raise ReferenceRunError(f"run {id} is {record.status}", help="wait until it has ended")
-    pipeline = _pipeline(project, record.started.path, os.path.relpath(project.path(record.started.path)))
+    pipeline, _ = _pipeline(project, record.started.path, os.path.relpath(project.path(record.started.path)))
     request = RunRequest(pipeline=pipeline.path, base=pipeline.base, select=(), islands=True, reference=id, mode="full")
     asked = _asked(project, pipeline, request, None)
     pipeline, graph = _views(asked, store, {}, record.succeeded)(record)
@@ -212,6 +235,7 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
     """Return the plan of a request. Executes nothing, imports nothing of the project, opens no connection."""
     try:
         made = _plan(asked, store)
+        _keep(asked, store)
         if not store.exists and (os.environ.get("CI") or os.environ.get("RUNNER_STORE")):
             made = replace(made, notes=(*made.notes, "there is no store here, so this plan knows of no earlier run"))
         return made
@@ -513,7 +537,7 @@ def lacks(
 
     @cache
     def there(program: str) -> bool:
-        return shutil.which(program, path=path) is not None
+        return any(os.access(os.path.join(folder, program), os.X_OK) for folder in path.split(os.pathsep))
 
     for step in starting(made, ended):
         name = step.name
@@ -640,7 +664,7 @@ def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tupl
     It is not planned anew: what has been decided stays, and what has not begun is still to run.
     """
     started = record.started
-    pipeline = _pipeline(project, started.path, os.path.relpath(project.path(started.path)))
+    pipeline, _ = _pipeline(project, started.path, os.path.relpath(project.path(started.path)))
     moved = "select its steps in a new run, with this one as `reference`"
     if pipeline.digest != started.definition:
         raise Moved(f"{started.path} has changed since run {record.id} began to wait", help=moved)

@@ -1,4 +1,4 @@
-"""Pipelines as they were compiled before, kept in the store: reading thousands of steps anew is half of a plan.
+"""Pipelines as they were compiled before, kept in the store: to read and check YAML anew is half of a plan.
 
 A kept pipeline is used only if the text of its file, the runner and every question that compiling asked of the file
 system have the same answers, and its own digest is right. It is read by an unpickler that knows the compiler's value
@@ -20,7 +20,7 @@ from . import __version__, errors, expression, pipeline, values
 from .pipeline import Pipeline
 from .project import Project
 
-LEAST = 200  # steps below which keeping costs as much as it saves
+KEPT = 64  # pipelines
 _TYPES = {
     (module.__name__, name): found
     for module in (errors, expression, pipeline, values)
@@ -66,15 +66,13 @@ def kept(folder: str, path: str, location: str, project: Project) -> Pipeline | 
 
 
 def keep(folder: str, path: str, location: str, project: Project, made: Pipeline) -> None:
-    """Keep a compiled pipeline, where the store is there and may be written."""
-    if len(made.steps) < LEAST or not os.path.isdir(os.path.dirname(folder)):
-        return
+    """Keep a compiled pipeline, where the store may be written."""
     with contextlib.suppress(OSError):
         with open(path, "rb") as file:
             place = _place(folder, file.read(1 << 24), location, path)
         content = pickle.dumps((project.answers, made), protocol=5)
         os.makedirs(folder, exist_ok=True)
-        for old in sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)[:-8]:
+        for old in sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)[:-KEPT]:
             os.unlink(old.path)
         partial = f"{place}.{os.getpid()}"
         with open(partial, "wb") as file:

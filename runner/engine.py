@@ -10,9 +10,7 @@ import contextlib
 import errno
 import json
 import os
-import random
 import re
-import shutil
 import signal
 import sys
 import time
@@ -152,7 +150,6 @@ class _Engine:
         self.stops = 0
         self.ends: dict[str, str] = {}  # of all steps, once those of `finally` begin
         self.inbox_at = 0.0  # when it is read next
-        self.spin = random.Random()
         self.env = {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith("LC_")}
         self.env["PATH"] = search_path()
         told = [(name, value.encode("utf-8", "surrogateescape")) for name, value in workshop.secrets.items()]
@@ -820,9 +817,8 @@ class _Engine:
             )
             return
         elapsed = time.monotonic() - self.first_start[step.name]
-        wait = next_wait(
-            step.retry, outcome.cause, outcome.exit_code, outcome.attempt, elapsed, self.spin.uniform(-1, 1)
-        )
+        spin = int.from_bytes(os.urandom(4)) / (1 << 31) - 1  # from -1 to 1
+        wait = next_wait(step.retry, outcome.cause, outcome.exit_code, outcome.attempt, elapsed, spin)
         if wait is not None and not self.schedule.held:
             self.tell(
                 AttemptFailed(
@@ -1001,6 +997,8 @@ def search_path() -> str:
 
 def container_engine(runtime: Runtime) -> str:
     """Return the program that runs a container, or "" where this machine has none."""
+    import shutil
+
     wanted = (runtime.engine,) if runtime.engine else ("docker", "podman")
     return next((name for name in wanted if shutil.which(name)), "")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import document as documents
 from . import planfile
 from .app import Asked, open_store, plan, pool_size, read
 from .decide import Reuse
@@ -18,14 +17,11 @@ from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, RunnerError,
 from .estimate import Estimate, estimate
 from .estimate import to_json as estimate_json
 from .frozen import frozen
-from .language import check_document
 from .pipeline import Accepted
 from .plan import Plan, to_json
 from .planfile import stanza
-from .planschema import plan_schema
 from .project import Project, Settings
 from .reference import Candidate
-from .request import compile_request
 from .store.local import LocalStore
 
 
@@ -115,7 +111,7 @@ def write(path: str, text: str) -> None:
         with open(partial, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         if os.path.exists(path):
-            shutil.copymode(path, partial)
+            os.chmod(partial, stat.S_IMODE(os.stat(path).st_mode))
         os.replace(partial, path)
     except OSError as error:
         raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
@@ -141,6 +137,8 @@ def load_plan(path: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise Invalid([Diagnostic(path, 0, 0, "E407", "it is not a plan: it is not UTF-8", planfile.ANEW)]) from None
     import jsonschema_rs
+
+    from .planschema import plan_schema
 
     if not jsonschema_rs.validator_for(plan_schema()).is_valid(value):
         raise Invalid([Diagnostic(path, 0, 0, "E407", "it has not the form of a plan", planfile.ANEW)])
@@ -227,6 +225,9 @@ def _amend(asked: Asked, path: str, accepted: Sequence[Accepted]) -> None:
     with open(real, encoding="utf-8", newline="") as file:
         text = file.read()
     from . import amend  # brings a second YAML loader with it
+    from . import document as documents
+    from .language import check_document
+    from .request import compile_request
 
     refusal = UsageError(
         f"{path} has a form that cannot be edited in place", help="paste the stanza: run this without -w"

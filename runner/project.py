@@ -277,12 +277,12 @@ class Project:
         path = f"{self.root}/runner.toml"
         if not os.path.exists(path):
             return Settings()
-        import tomllib
-
         with open(path, "rb") as file:
             content = file.read()
         if not content:
             return Settings()
+        import tomllib
+
         text = content.decode("utf-8", "replace")
         try:
             value = tomllib.loads(text)
@@ -354,11 +354,13 @@ def _input_roots() -> tuple[str, ...]:
     if "RUNNER_INPUT_ROOTS" in os.environ:
         roots = [r for r in os.environ["RUNNER_INPUT_ROOTS"].split(os.pathsep) if r]
     else:
-        import tomllib
-
         path = os.path.join(
             os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "runner", "config.toml"
         )
+        if not os.path.exists(path):
+            return ()
+        import tomllib
+
         try:
             with open(path, "rb") as file:
                 value = tomllib.load(file)

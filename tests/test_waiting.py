@@ -513,7 +513,8 @@ def test_of_many_resumes_at_once_one_goes_on(project):
     processes = [project.start("resume", run) for _ in range(5)]
     for process in processes:
         process.communicate(timeout=60)
-    assert sorted(p.returncode for p in processes) == [0, 4, 4, 4, 4]
+    codes = sorted(p.returncode for p in processes)  # 2 for who comes when the run has ended already
+    assert (codes[0], {*codes[1:]} <= {2, 4}) == (0, True)
     assert (project.root / "count").read_text() == "once\n"
     journal = (project.root / f".runner/runs/{run}/journal.jsonl").read_text()
     assert journal.count('"run_ended"') == 1

@@ -6,7 +6,6 @@ import gc
 import importlib
 import os
 import sys
-import traceback
 
 import click
 
@@ -77,15 +76,8 @@ def group() -> None:
     """
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run a command and leave with its exit code."""
-    sys.exit(run(sys.argv[1:] if args is None else args))
-
-
 def run(args: list[str]) -> int:
-    if args == ["--version"]:
-        print(f"runner {__version__}")
-        return 0
+    """Run a command; return its exit code."""
     gc.disable()  # planning makes many values and no rings; looking for rings would take a fifth of its time
     try:
         code = group.main(args, prog_name="runner", standalone_mode=False)
@@ -115,6 +107,8 @@ def run(args: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone, and with it the wish for more
         return 0
     except Exception:
+        import traceback
+
         traceback.print_exc()
         print(
             f"\nThis is a bug of runner {__version__}, not of your files. Please report it with the lines above.",

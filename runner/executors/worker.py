@@ -9,19 +9,20 @@ input means that the engine is gone, so it kills everything and leaves. The fiel
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
 import select
 import signal
-import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
 
 Json = dict[str, Any]
 CHUNK = 1 << 16
@@ -310,10 +311,17 @@ def written_values(call: Json) -> str | None:
 # --- processes --------------------------------------------------------------------------------------------------
 
 
+def libc() -> Any:
+    """Return the C library: what Python has no word for."""
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def become_subreaper() -> None:
     """Let orphans of a step become children of this process (Linux only)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+        libc().prctl(36, 1, 0, 0, 0)
 
 
 def children(of: int | None = None) -> list[int]:
@@ -453,6 +461,8 @@ class Warm:
     """The parent of python steps: forks a child for each, so that the interpreter need not start again."""
 
     def __init__(self) -> None:
+        import socket  # only for who has steps in Python
+
         self.process: subprocess.Popen[bytes] | None = None
         self.socket = socket.socket()
         self.buffer = b""
@@ -462,6 +472,8 @@ class Warm:
 
         Its variables go over the socket, not through a file: they may hold secrets.
         """
+        import socket
+
         if self.process is None or self.process.poll() is not None:
             ours, theirs = socket.socketpair()
             env = {k: v for k, v in call["env"].items() if k in ("PATH", "HOME", "LANG", "TZ") or k.startswith("LC_")}

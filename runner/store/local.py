@@ -7,12 +7,10 @@ fingerprint, digests of files that have not changed. Losing it loses nothing.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import json
 import os
-import random
 import stat
 import sys
 import time
@@ -43,7 +41,7 @@ CREATE INDEX successes_fingerprint ON successes (fingerprint, seq);
 CREATE INDEX successes_seconds ON successes (pipeline, seq, step, seconds);
 CREATE TABLE files (path TEXT PRIMARY KEY, mark TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
 """
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # none that are mistaken for one another
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, none that are mistaken for one another
 
 
 class LocalStore:
@@ -252,7 +250,7 @@ class LocalStore:
     def _begin(self) -> tuple[str, LocalLedger]:
         stamp = time.strftime("%Y%m%d-%H%M", time.gmtime())
         for _ in range(100):
-            id = f"{stamp}-{''.join(random.SystemRandom().choices(_ALPHABET, k=4))}"
+            id = f"{stamp}-{''.join(_ALPHABET[byte % 32] for byte in os.urandom(4))}"
             try:
                 self.index.execute("INSERT INTO runs (id, status) VALUES (?, 'running')", (id,))
                 os.mkdir(f"{self.path}/runs/{id}")
@@ -748,7 +746,7 @@ class LocalLedger:
                         for _, kind, digest, _ in self.store.entries(output["digest"]):
                             if kind in ("file", "exec"):
                                 rows.append(self.store.note(self.store.object(digest, "file"), digest))
-        if rows and not (sys.platform == "linux" and ctypes.CDLL(None).syncfs(self.journal) == 0):
+        if rows and not (sys.platform == "linux" and worker.libc().syncfs(self.journal) == 0):
             os.sync()
         return rows
 
