@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
-from pathlib import PurePosixPath
 from typing import Any
 
 from . import document as documents
@@ -39,6 +38,7 @@ from .pipeline import (
     Tree,
     overlapping,
     overlaps,
+    parents,
     relative,
 )
 from .scope import Reader
@@ -67,12 +67,12 @@ class _Compiler:
         self.axes: dict[str, dict[str, Type]] = {}
         self.secrets: Mapping[str, Any] = document.value.get("secrets", {})
         self.inner: dict[str, Pipeline] = {}  # by the step that stands for it
-        self.output_paths: dict[str, dict[PurePosixPath, str]] = {}
+        self.output_paths: dict[str, dict[str, str]] = {}
         self.output_types: dict[str, Type] = {}  # of the pipeline's own outputs
         self.document = document
         self.files = files
         self.path = path
-        self.base = str(PurePosixPath(path).parent)
+        self.base = posixpath.dirname(path) or "."
         self.mistakes: list[Diagnostic] = []
         self.warnings: list[Diagnostic] = []
         self.params: dict[str, Param] = {}
@@ -288,12 +288,11 @@ class _Compiler:
 
     def _check_output_path(self, step: str, output: Output, at: Keys) -> None:
         at = (*at, "path") if "path" in self.raw[step]["outputs"][output.name] else at
-        path = PurePosixPath(output.path)
+        path = posixpath.normpath(output.path)
         if (
-            path.is_absolute()
-            or ".." in path.parts
-            or output.path[:1] in ("~", "$")
-            or not path.parts
+            output.path[:1] in ("/", "~", "$")
+            or ".." in output.path.split("/")
+            or path == "."
             or "\0" in output.path
             or "\\" in output.path
         ):
@@ -304,23 +303,23 @@ class _Compiler:
                 help="give a relative path without `..`",
             )
             return
-        if path.parts[0] == ".inputs":
+        if path.split("/")[0] == ".inputs":
             self.mistake("E212", f"`{output.path}` lies where inputs are staged", at)
         taken = self._output_paths(step)
-        for their in (path, *path.parents):
+        for their in (path, *parents(path)):
             other = taken.get(their, output.name)
             if other != output.name:
                 self.mistake(
                     "E212", f"outputs `{other}` and `{output.name}` have equal or nested paths: {their} and {path}", at
                 )
 
-    def _output_paths(self, step: str) -> dict[PurePosixPath, str]:
+    def _output_paths(self, step: str) -> dict[str, str]:
         """Return the first output that has each path, so that thousands of outputs are looked up, not compared."""
         if step not in self.output_paths:
-            found: dict[PurePosixPath, str] = {}
+            found: dict[str, str] = {}
             for name, body in self.raw[step]["outputs"].items():
                 if body.get("type") in ("file", "dir"):
-                    found.setdefault(PurePosixPath(body.get("path", name)), name)
+                    found.setdefault(posixpath.normpath(body.get("path", name)), name)
             self.output_paths[step] = found
         return self.output_paths[step]
 
@@ -462,6 +461,8 @@ class _Compiler:
         for name, tree in step.inputs.items():
             if isinstance(tree, ProjectPath) and not tree.location.startswith("/"):
                 staged[relative(tree.location, self.base)] = f"input `{name}`"
+        if not staged:
+            return
         meets = overlaps(staged)
         for output in step.outputs.values():
             if output.is_artifact and (over := meets(output.path)):
@@ -552,7 +553,7 @@ class _Compiler:
         """Return the outputs that a step has by its kind."""
         given = dict(_GIVES.get(body["kind"], {}))
         if body["kind"] == "notebook":
-            stem = PurePosixPath(body["notebook"]).stem
+            stem = posixpath.splitext(posixpath.basename(body["notebook"]))[0]
             given["notebook"] = executed = Output("notebook", FILE, f"{stem}.executed.ipynb")
             for output in self.outputs[name].values():
                 if output.is_artifact and overlapping(output.path, [executed.path]):
@@ -1216,6 +1217,7 @@ class _Compiler:
                 or item.startswith("-")
                 or len(item) > 255
                 or step.workdir == "project"
+                or self.files.kind(posixpath.normpath(posixpath.join(self.base, item))) is None
             ):
                 continue
             try:

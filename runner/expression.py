@@ -174,10 +174,11 @@ def unguarded(node: Node) -> Iterator[Ref]:
 
 # --- parsing ----------------------------------------------------------------------------------------------------
 
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)*"
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<number>(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)"
-    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)*)"
+    rf"|(?P<name>{_NAME})"
     r"|(?P<string>\"(?:[^\"\\]|\\.)*\"|'[^']*')"
     r"|(?P<op>==|!=|<=|>=|[-+*/%<>()\[\],.])"
 )
@@ -382,9 +383,24 @@ def _unquote(token: _Token) -> str:
     return re.sub(r"\\(.)", replace, token.text[1:-1], flags=re.S)
 
 
+# What most expressions are: one reference to what a step made or was given, and nothing around it.
+_REFERENCE = re.compile(rf"\$\((params|steps|inputs|outputs|each)((?:\.{_NAME})+)\)")
+
+
+def _reference(found: re.Match[str]) -> Template:
+    names = (found[1], *found[2][1:].split("."))
+    ats, at = [], 2
+    for name in names:
+        ats.append(at)
+        at += len(name) + 1
+    return Template((Ref(names, 2, tuple(ats)),))
+
+
 @lru_cache(maxsize=65_536)
 def parse(text: str) -> Template:
     """Return the Template of a scalar's text; raises ExpressionError."""
+    if whole := _REFERENCE.fullmatch(text):
+        return _reference(whole)
     parts: list[str | Node] = []
     literal = ""
     at = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
-from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import Any, Protocol
 
 from .errors import Diagnostic
@@ -305,6 +305,13 @@ def relative(location: str, base: str) -> str:
     return "/".join([".."] * (len(here) - common) + there[common:])
 
 
+def parents(path: str) -> Iterator[str]:
+    """Yield the directories above a normal relative path, the nearest first, without the last, `.`."""
+    while end := path.rfind("/") + 1:
+        path = path[: end - 1]
+        yield path
+
+
 def overlapping(path: str, staged: Iterable[str]) -> str:
     """Return which staged path equals, contains or lies in `path`; both are relative to the working directory."""
     return overlaps(staged)(path)
@@ -312,11 +319,11 @@ def overlapping(path: str, staged: Iterable[str]) -> str:
 
 def overlaps(staged: Iterable[str]) -> Callable[[str], str]:
     """Return `overlapping` for many paths against the same staged ones."""
-    exact = {PurePosixPath(other): other for other in staged}
-    above = {parent: other for path, other in exact.items() for parent in path.parents}
+    exact = {normpath(other): other for other in staged}
+    above = {parent: other for path, other in exact.items() for parent in parents(path)}
 
     def meets(path: str) -> str:
-        own = PurePosixPath(path)
-        return next((exact[place] for place in (own, *own.parents) if place in exact), "") or above.get(own, "")
+        own = normpath(path)
+        return next((exact[place] for place in (own, *parents(own)) if place in exact), "") or above.get(own, "")
 
     return meets

@@ -7,9 +7,9 @@ import hashlib
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import PurePosixPath
 from typing import Any
 
 from .document import MAX_BYTES
@@ -138,10 +138,10 @@ class Project:
 
     def kind(self, location: str) -> str | None:
         if location not in self._kinds:
-            path = self.path(location)
             try:
-                self._kinds[location] = "dir" if os.path.isdir(path) else "file" if os.path.isfile(path) else None
-            except ValueError:
+                mode = os.stat(self.path(location)).st_mode
+                self._kinds[location] = "dir" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else None
+            except (OSError, ValueError):
                 self._kinds[location] = None
         return self._kinds[location]
 
@@ -175,7 +175,7 @@ class Project:
             include_hidden=True,
         ):
             place = os.path.relpath(path, self.root)
-            if _LEFT_OUT & set(PurePosixPath(place).parts):
+            if not _LEFT_OUT.isdisjoint(place.split("/")):
                 continue
             if os.path.isfile(path):
                 found.add(place)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from .document import Document, Keys
@@ -15,7 +15,7 @@ from .values import to_bytes, to_seconds
 def compile_request(document: Document, files: Files, path: str) -> RunRequest:
     """Return the RunRequest of a document that fits its schema; raises Invalid with every mistake."""
     value = document.value
-    base = str(PurePosixPath(path).parent)
+    base = posixpath.dirname(path) or "."
     mistakes: list[Diagnostic] = []
     pipeline = ""
     try:

@@ -78,3 +78,28 @@ def test_two_dollars_are_a_literal():
 
 def test_a_text_that_is_one_expression_keeps_its_type_and_any_other_is_text():
     assert (expression.parse("$(params.n)").exact is not None, expression.parse(" $(params.n)").exact) == (True, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "params.x",
+        "steps.a.outputs.o",
+        "steps.a-b.outputs.c_d",
+        "each.n",
+        "inputs.not",
+        "outputs.true",
+        "steps.a.best.each.n",
+    ],
+)
+def test_a_reference_alone_is_read_as_within_an_expression(name):
+    alone, within = expression.parse(f"$({name})").exact, expression.parse(f"$({name} )").exact
+    assert alone == within
+
+
+@pytest.mark.parametrize(
+    "text", ["$(params.a-)", "$(params.)", "$(steps.5)", "$(params.x", "$(params..x)", "$(each.ä)"]
+)
+def test_what_is_no_reference_is_refused(text):
+    with pytest.raises(ExpressionError):
+        expression.parse(text)
