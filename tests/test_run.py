@@ -473,7 +473,10 @@ def test_c07_a_killed_worker_costs_one_step(project):
     while not (project.root / "up").exists():
         time.sleep(0.02)
     victim = next(
-        worker for worker in children(process.pid) if any("touch" in command(pid) for pid in children(worker))
+        worker
+        for guard in children(process.pid)
+        for worker in children(guard)
+        if any("touch" in command(pid) for pid in children(worker))
     )
     os.kill(victim, signal.SIGKILL)
     process.communicate(timeout=30)

@@ -107,7 +107,8 @@ class LocalExecutor:
             orphans = [pid for pid in worker.children() if pid not in self.workers]
             empty = 0 if orphans else empty + 1
             for pid in orphans:
-                worker.send(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)  # a child of ours: nobody else collects it and frees its number
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, 0)
 

@@ -118,7 +118,9 @@ def serve(preload: list[str]) -> None:
         if pid == 0:
             become(told, log, server)
         os.close(log)
-        server.sendall(b"%d\n" % pid)
+        pidfd = os.pidfd_open(pid)  # it cannot be collected yet: whoever signals it later hits nobody else
+        socket.send_fds(server, [b"%d\n" % pid], [pidfd])
+        os.close(pidfd)
         _, status = os.waitpid(pid, 0)
         server.sendall(b"%d\n" % status)
 

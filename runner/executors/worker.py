@@ -2,8 +2,8 @@
 
 A stand-alone program of the standard library, started by exec: calls come in as JSON lines on standard input,
 outcomes go out on standard output. It is the subreaper and supervisor of one attempt at a time; the end of its
-input means that the engine is gone, so it kills everything and leaves. The fields of a call are those of
-`executors.Call`.
+input means that the engine is gone, so it kills everything and leaves. Its parent is a guard that does the same
+should the worker itself be killed. The fields of a call are those of `executors.Call`.
 """
 
 from __future__ import annotations
@@ -326,6 +326,8 @@ def become_subreaper() -> None:
 
 def children(of: int | None = None) -> list[int]:
     """Return the processes whose parent is this one."""
+    if not _LISTED:
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent(pid) == (of or os.getpid())]
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{of or 'self'}/task"):
@@ -334,6 +336,18 @@ def children(of: int | None = None) -> list[int]:
     except OSError:
         pass
     return found
+
+
+_LISTED = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # not every kernel lists them
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process, 0 if it has gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def descendants() -> list[int]:
@@ -428,16 +442,17 @@ def mask_cells(path: str, mask: Any) -> None:
 
 
 class Control:
-    """The engine's pipe: calls that wait, and the wish to stop."""
+    """The engine's pipe: calls that wait, and the wish to stop. The end of the guard is the end of the engine."""
 
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
+    def __init__(self, fd: int, guard: int) -> None:
+        self.fds = {fd, guard}
+        self.guard = guard
         self.buffer = b""
         self.calls: list[Json] = []
         self.stop, self.kill, self.gone = False, False, False
 
-    def read(self) -> None:
-        content = os.read(self.fd, CHUNK)
+    def read(self, fd: int) -> None:
+        content = os.read(fd, CHUNK) if fd != self.guard else b""
         if not content:
             self.gone = self.stop = self.kill = True
             return
@@ -452,7 +467,7 @@ class Control:
 
     def next(self) -> Json | None:
         while not self.calls and not self.gone:
-            self.read()
+            self.read(select.select(self.fds, [], [])[0][0])
         self.stop = self.kill = False
         return self.calls.pop(0) if self.calls and not self.gone else None
 
@@ -466,9 +481,10 @@ class Warm:
         self.process: subprocess.Popen[bytes] | None = None
         self.socket = socket.socket()
         self.buffer = b""
+        self.fds: list[int] = []
 
-    def start(self, call: Json, log: int, procs: str) -> tuple[int, socket.socket]:
-        """Fork the step's child; return its pid and the socket that tells how it ends.
+    def start(self, call: Json, log: int, procs: str) -> int:
+        """Fork the step's child; return its pidfd. The socket tells how it ends.
 
         Its variables go over the socket, not through a file: they may hold secrets.
         """
@@ -491,10 +507,9 @@ class Warm:
         message = json.dumps(told).encode() + b"\n"
         sent = socket.send_fds(self.socket, [message], [log])
         self.socket.sendall(message[sent:])
-        pid = self.answer()
-        if pid is None:
+        if self.answer() is None:
             raise Failed("lost", "the parent of python steps ended")
-        return pid, self.socket
+        return self.fds.pop()
 
     def ended(self) -> int:
         """Return the wait status of the child."""
@@ -507,10 +522,11 @@ class Warm:
     def answer(self) -> int | None:
         """Return the next number that the parent tells, or None if it has gone. A fast child's two come at once."""
         while b"\n" not in self.buffer:
-            content = self.socket.recv(64)
+            content, fds, _, _ = socket.recv_fds(self.socket, 64, 1)
             if not content:
                 return None
             self.buffer += content
+            self.fds += fds
         line, _, self.buffer = self.buffer.partition(b"\n")
         return int(line)
 
@@ -570,9 +586,39 @@ class Forked:
         self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def send(pid: int, number: int) -> None:
+def send(pidfd: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def send_all(spare: Set[int], number: int) -> None:
+    """Signal every descendant but `spare`. Each is held first and then looked at again: a number may change hands."""
+    for pid in descendants():
+        if pid in spare:
+            continue
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        if _is_below(pid):
+            send(pidfd, number)
+        os.close(pidfd)
+
+
+def _is_below(pid: int) -> bool:
+    """Return whether a process descends from this one."""
+    while pid > 1 and pid != os.getpid():
+        pid = parent(pid)
+    return pid == os.getpid()
+
+
+def kill_all(spare: Set[int]) -> None:
+    """Kill every descendant but `spare`, and at once what these have forked meanwhile."""
+    for _ in range(100):
+        before = set(descendants())
+        send_all(spare, signal.SIGKILL)
+        if before >= set(descendants()):
+            return
 
 
 def reap(spare: Set[int]) -> list[int]:
@@ -608,20 +654,19 @@ def _run(call: Json, control: Control | None, parents: Parents | None, spare: Se
     log = Log(call["log"], call["log_limit"], call["secrets"])
     started = time.monotonic()
     main: Any = None
-    wait_on = None
     warm = parents.of(call) if parents is not None and call["warm"] else None
     try:
         if warm is not None:
-            pid, wait_on = warm.start(call, write_end, procs)
+            pidfd = warm.start(call, write_end, procs)
         elif procs:
             main = Forked(call, write_end, procs)
-            pid = main.pid
+            pidfd = os.pidfd_open(main.pid)
         else:
             main = subprocess.Popen(
                 call["argv"], cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=write_end, stderr=write_end,
                 start_new_session=True,
             )  # fmt: skip
-            pid = main.pid
+            pidfd = os.pidfd_open(main.pid)
     except OSError as error:
         os.close(read_end)
         os.close(write_end)
@@ -637,20 +682,20 @@ def _run(call: Json, control: Control | None, parents: Parents | None, spare: Se
     if parents is not None:
         spare = spare | parents.pids
     try:
-        return _supervise(call, control, warm, spare, log, read_end, main, pid, wait_on, started)
+        return _supervise(call, control, warm, spare, log, read_end, main, pidfd, started)
     except BaseException:
         end_all(spare)  # a log that cannot be written must not leave the step running
         raise
     finally:
         os.close(read_end)
+        os.close(pidfd)
 
 
 def end_all(spare: Set[int]) -> None:
     """Kill every descendant but `spare`, until none is found twice."""
     empty = 0
     while empty < 2:
-        for pid in [p for p in descendants() if p not in spare]:
-            send(pid, signal.SIGKILL)
+        kill_all(spare)
         empty = 0 if reap(spare) else empty + 1
         if not empty:
             time.sleep(0.005)
@@ -664,16 +709,16 @@ def _supervise(
     log: Log,
     read_end: int,
     main: Any,  # a Popen or Forked; None for a child of a warm parent
-    pid: int,
-    wait_on: socket.socket | None,
+    pidfd: int,  # of the step's own process
     started: float,
 ) -> Json:
     poll = select.poll()
     poll.register(read_end, select.POLLIN)
-    ended_fd = wait_on.fileno() if wait_on else os.pidfd_open(pid)
+    ended_fd = warm.socket.fileno() if warm is not None else pidfd
     poll.register(ended_fd, select.POLLIN)
-    if control is not None:
-        poll.register(control.fd, select.POLLIN)
+    controls = control.fds if control is not None else set()
+    for fd in controls:
+        poll.register(fd, select.POLLIN)
     deadline = started + call["timeout"] if call["timeout"] else None
     status: int | None = None
     asked: float | None = None
@@ -689,7 +734,7 @@ def _supervise(
             why = "timeout"
         if why and asked is None and status is None:
             asked = now
-            send(pid, signal.SIGTERM)
+            send(pidfd, signal.SIGTERM)
         force = control is not None and control.kill
         if (
             asked is not None
@@ -697,9 +742,8 @@ def _supervise(
             and (killed_at is None or now >= killed_at + 0.02)
         ):
             killed_at = now
-            for other in [p for p in descendants() if p not in spare]:
-                send(other, signal.SIGKILL)
-        if status is None and wait_on is not None and warm is not None and b"\n" in warm.buffer:
+            kill_all(spare)
+        if status is None and warm is not None and b"\n" in warm.buffer:
             poll.unregister(ended_fd)  # its end came together with its start
             status = warm.ended()
         if status is not None:
@@ -709,8 +753,7 @@ def _supervise(
                 if not leftover:
                     leftover = True
                     asked = asked or now
-                    for other in alive:
-                        send(other, signal.SIGTERM)
+                    send_all(spare, signal.SIGTERM)
                 elif force and killed_at is None:
                     continue
             else:
@@ -737,15 +780,15 @@ def _supervise(
             elif fd == ended_fd:
                 poll.unregister(ended_fd)
                 if main is not None:
-                    os.close(ended_fd)
                     main.wait()
                     status = -main.returncode if main.returncode < 0 else main.returncode << 8
                 elif warm is not None:
                     status = warm.ended()
-            elif control is not None and fd == control.fd:
-                control.read()
+            elif control is not None and not control.gone:
+                control.read(fd)
                 if control.gone:
-                    poll.unregister(control.fd)
+                    for end in controls:
+                        poll.unregister(end)
     while not drained and select.select([read_end], [], [], 0)[0]:
         content = os.read(read_end, CHUNK)
         if not content:
@@ -878,17 +921,37 @@ def _remove_plain(path: str) -> None:
 
 def main() -> None:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # for `neighbour`
-    become_subreaper()
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    control, parents = Control(0), Parents()
-    while (call := control.next()) is not None:
-        outcome = attempt(call, control, parents)
-        if control.gone:
-            break
-        line = json.dumps(outcome).encode() + b"\n"
-        while line:
-            line = line[os.write(1, line) :]
+    control, parents = Control(0, guarded()), Parents()
+    with contextlib.suppress(BrokenPipeError):  # the engine has just gone
+        while (call := control.next()) is not None:
+            outcome = attempt(call, control, parents)
+            if control.gone:
+                break
+            line = json.dumps(outcome).encode() + b"\n"
+            while line:
+                line = line[os.write(1, line) :]
     end_all(frozenset())
+
+
+def guarded() -> int:
+    """Go on in a child, which gets a pidfd of its guard. The guard does nothing until the child ends: then it ends what
+    that has left. Whichever of engine, guard and worker are killed together, the one that is left clears up.
+    """
+    become_subreaper()
+    guard = os.pidfd_open(os.getpid())
+    pid = os.fork()
+    if pid == 0:
+        become_subreaper()  # is not inherited
+        return guard
+    os.close(0)
+    os.close(1)
+    _, status = os.waitpid(pid, 0)
+    end_all(frozenset())
+    if os.WIFSIGNALED(status):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))  # the engine tells how it ended
+    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
 if __name__ == "__main__":
