@@ -11,6 +11,8 @@ import fcntl
 import hashlib
 import json
 import os
+import select
+import signal
 import stat
 import sys
 import time
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 INDEX_FORMAT = 2
+_STALE = 3600.0  # seconds after which a partial file in tmp is nobody's
 _MESSAGE_LIMIT = 16 << 20  # bytes of a message that are read
 _TABLES = """
 CREATE TABLE runs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, pipeline TEXT, status TEXT NOT NULL, request_digest TEXT,
@@ -107,7 +110,7 @@ class LocalStore:
             if version > INDEX_FORMAT:
                 raise EnvironmentFailure(f"{place} has format {version}; this runner knows {INDEX_FORMAT}")
             if version == INDEX_FORMAT:
-                connection.execute("SELECT seq FROM runs LIMIT 1").fetchone()
+                self._catch_up(connection)
                 return connection
         except sqlite3.OperationalError as error:
             if "readonly" in str(error) or "unable to open" in str(error):
@@ -169,6 +172,41 @@ class LocalStore:
         connection.execute("COMMIT")
         return len(records)
 
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        """Enter what the index lacks: of runs whose owner was killed, and what a power cut took from it."""
+        import sqlite3
+
+        known = dict(connection.execute("SELECT id, status FROM runs").fetchall())
+        records = []
+        for id in os.listdir(f"{self.path}/runs"):
+            if known.get(id, "running") == "running" and not self._alive(id):
+                with contextlib.suppress(StoreDamaged, EnvironmentFailure):  # told by who asks for that run
+                    record = self._record(id)
+                    if record and (record.finished or self._lacks(connection, record)):
+                        records.append(record)
+        if not records:
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return  # who may not write reads the index as it is
+        for record in sorted(records, key=lambda r: (r.started.at, r.id)):
+            connection.execute("INSERT OR IGNORE INTO runs (id, status) VALUES (?, 'running')", (record.id,))
+            ended = [record.ended] if record.ended else []
+            lacking = self._lacks(connection, record)
+            self._enter(connection, record.id, [record.started, *lacking, *ended], record.id)
+            if record.finished:
+                connection.execute("UPDATE runs SET status=? WHERE id=?", (record.status, record.id))
+        connection.execute("COMMIT")
+
+    @staticmethod
+    def _lacks(connection: sqlite3.Connection, record: RunRecord) -> list[Event]:
+        """Return what the index does not have of a run."""
+        there = connection.execute("SELECT 1 FROM runs WHERE id=? AND summary IS NOT NULL", (record.id,)).fetchone()
+        steps = {step for (step,) in connection.execute("SELECT step FROM successes WHERE run=?", (record.id,))}
+        lacking: list[Event] = [e for e in record.steps.values() if e.is_result and e.step not in steps]
+        return lacking if there else [record.started, *lacking]
+
     def reindex(self) -> int:
         """Make the index anew; return how many runs it has."""
         with contextlib.suppress(OSError):
@@ -204,6 +242,7 @@ class LocalStore:
 
     def begin(self, plan: str = "") -> tuple[str, LocalLedger]:
         mark = self._claim(plan) if plan else None
+        self._sweep()
         id, ledger = self._begin()
         if mark is not None:
             os.write(mark, f"{id}\n".encode())
@@ -212,40 +251,56 @@ class LocalStore:
         return id, ledger
 
     def _claim(self, plan: str) -> int:
-        """Take the one start that a plan file has; the mark is on disk before the run's first event."""
+        """Take the one start that a plan file has; the mark is on disk before the run's first event.
+
+        It is held until it names the run: the mark of an apply that was killed before that is nobody's.
+        """
         path = self._mark(plan)
-        self.refuse_applied(plan)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
             folder = os.open(os.path.dirname(path), os.O_RDONLY)
             os.fsync(folder)
             os.close(folder)
-            return fd
-        except FileExistsError:
-            self.refuse_applied(plan)
-            raise
         except OSError as error:
             raise EnvironmentFailure(f"the store {self.path} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.refuse_applied(plan)
+            os.ftruncate(fd, 0)
+        except BlockingIOError:
+            os.close(fd)
+            raise Moved("this plan is being applied by another process") from None
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def _mark(self, plan: str) -> str:
         return f"{self.path}/plans/{plan.removeprefix('sha256:')}"
 
     def refuse_applied(self, plan: str) -> None:
-        """Raise Moved if a plan file with this digest has started a run."""
+        """Raise Moved if a plan file with this digest has started a run: one that is under way or has an event."""
         try:
             with open(self._mark(plan)) as file:
                 run = file.read().strip()
         except OSError:
             return
-        if run:
+        if run and (self._alive(run) or self._record(run)):
             raise Moved(
                 f"this plan was applied already: run {run}",
                 help=f"see `runner show {run}`; to do it again, `runner apply` its request with --again",
             )
-        raise Moved(
-            "this plan was taken by an apply whose run never began",
-            help=f"if no such apply is alive, remove {self._mark(plan)} and apply again",
-        )
+
+    def _sweep(self) -> None:
+        """Clear away what runs left in tmp whose owner was killed: processes first, so that no old attempt is at work."""
+        for name in os.listdir(f"{self.path}/tmp"):
+            place = f"{self.path}/tmp/{name}"
+            if os.path.isdir(f"{self.path}/runs/{name}") and not self._alive(name):
+                _end_attempts(place, name)
+                worker.remove(place)
+            elif os.path.isfile(place) and time.time() - os.stat(place).st_mtime > _STALE:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(place)
 
     def _begin(self) -> tuple[str, LocalLedger]:
         stamp = time.strftime("%Y%m%d-%H%M", time.gmtime())
@@ -604,6 +659,22 @@ class LocalStore:
                 self.index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
                 self.index.execute("COMMIT")
             self._noted.clear()
+
+
+def _end_attempts(place: str, run: str) -> None:
+    """Kill the processes of a dead run's attempts, known by the variables that only the runner gives to a step."""
+    marks = f"\0RUNNER_RUN_ID={run}\0".encode(), f"\0TMPDIR={place}/".encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            pidfd = os.pidfd_open(int(pid))  # first: what is read next is of this process, or it has ended
+        except OSError:
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+            variables = b"\0" + file.read()
+            if all(mark in variables for mark in marks):
+                worker.send(pidfd, signal.SIGKILL)
+                select.select([pidfd], [], [], 5)
+        os.close(pidfd)
 
 
 def login(uid: int) -> str:
