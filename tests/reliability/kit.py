@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib
 import json
 import os
 import platform
 import select
 import socket
-import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any
+
+import runner.store.local  # noqa: F401 (loaded before a fork)
+from runner import cli
 
 ROOT = Path(__file__).parent.parent.parent
 RUNNER = (sys.executable, "-m", "runner")
@@ -43,6 +47,38 @@ def run(folder: Path, *args: str, **more: Any) -> subprocess.CompletedProcess[st
     return done
 
 
+def ask(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that only reads, in a fork of this process: the matrices ask often, and a start takes long."""
+    importlib.import_module(f"runner.cli.{args[0]}")
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                os.chdir(folder)
+                os.dup2(out.fileno(), 1)
+                os.dup2(err.fileno(), 2)
+                sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+                for name in [n for n in os.environ if n.startswith("RUNNER_")]:
+                    del os.environ[name]
+                code = cli.run(list(args))
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        texts = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
+    assert "Traceback (most recent call last)" not in texts[1], texts[1]
+    return subprocess.CompletedProcess(args, code, *texts)
+
+
+def start(folder: Path, *args: str, **more: Any) -> subprocess.Popen[str]:
+    """Start the program."""
+    return subprocess.Popen(
+        [*RUNNER, *args], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )  # fmt: skip
+
+
 # --- the store ----------------------------------------------------------------------------------------------------
 
 
@@ -57,7 +93,7 @@ def fsck(folder: Path) -> list[str]:
     store = folder / ".runner"
     if not (store / "format").exists():
         return []
-    verified = run(folder, "store", "verify")
+    verified = ask(folder, "store", "verify")
     wrong = (
         [] if verified.returncode == 0 else [f"verify: exit {verified.returncode}: {verified.stdout}{verified.stderr}"]
     )
@@ -314,15 +350,3 @@ def at_call(number: int, kind: str, then: int, call: str = "") -> Callable[[Tapp
                 os.kill(pid, then)
 
     return rule
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a plain file at a path."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
-
-
-def no_rule(tapped: Tapped, pid: int, name: str) -> None:
-    """Let everything pass."""
