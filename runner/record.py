@@ -13,7 +13,7 @@ from .fingerprint import Before, Produced
 from .frozen import frozen
 from .gate import GOOD
 
-FORMAT = 1
+FORMAT = 2  # of a journal; from 2 on each line ends with its sum
 NO_RESULT = frozenset({"foreach", "pipeline", "approval", "callback"})  # kinds whose success is good for one run only
 UNFINISHED = frozenset({"running", "waiting", "stopping"})
 
@@ -185,7 +185,7 @@ def to_json(event: Event) -> dict[str, Any]:
     out: dict[str, Any] = {"event": event.name}
     defaults = _DEFAULTS[type(event)]
     for key, value in vars(event).items():
-        if value == defaults[key] or (defaults[key] is not MISSING and value in ({}, ())):
+        if key != "format" and (value == defaults[key] or (defaults[key] is not MISSING and value in ({}, ()))):
             continue
         out[key] = value
     return out
@@ -195,7 +195,8 @@ def of_json(value: Mapping[str, Any]) -> Event:
     """Return the event that was written as `value`; fields of a newer minor version are passed over."""
     kind = EVENTS[value["event"]]
     known = _DEFAULTS[kind].keys()
-    return kind(**{k: value[k] for k in value.keys() & known})
+    given = {k: value[k] for k in value.keys() & known}
+    return kind(**({"format": 1} | given if kind is RunStarted else given))  # format 1 was not written
 
 
 @frozen

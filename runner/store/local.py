@@ -25,7 +25,7 @@ from ..fingerprint import artifacts
 from ..gate import GOOD
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
 from ..values import canonical, file_name
-from . import Damage, RunSummary, models
+from . import Damage, RunSummary, journal, models
 
 if TYPE_CHECKING:
     import sqlite3
@@ -366,28 +366,37 @@ class LocalStore:
                 content = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return
+        except OSError as error:
+            raise StoreDamaged(f"the journal of run {id} cannot be read: {error.strerror}") from error
         lines = content.split(b"\n")
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # all at once is twice as fast
-            values = json.loads(b"[" + b",".join(lines[:-1]) + b"]")
-            if len(values) == len(lines) - 1 and all(value.get("format", FORMAT) <= FORMAT for value in values):
-                if ends and values and values[-1]["event"] == "run_ended":
-                    values = [value for value in values if value["event"] != "step_started"]
-                events = [of_json(value) for value in values]
-                yield from events
-                return
+        wrong = journal.damaged_line(lines)
+        if not wrong:
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # all at once is twice as fast
+                values = json.loads(b"[" + b",".join(lines[:-1]) + b"]")
+                if len(values) == len(lines) - 1:
+                    for value in values:
+                        journal.refuse_newer(value, id)
+                    if ends and values and values[-1]["event"] == "run_ended":
+                        values = [value for value in values if value["event"] != "step_started"]
+                    events = [of_json(value) for value in values]
+                    yield from events
+                    return
         for number, line in enumerate(lines[:-1], 1):
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                journal.refuse_newer(json.loads(line), id)
             try:
-                value = json.loads(line)
-                if value.get("format", FORMAT) > FORMAT:
-                    raise EnvironmentFailure(
-                        f"the journal of run {id} has format {value['format']}; this runner knows {FORMAT}"
-                    )
-                yield of_json(value)
+                if number == wrong:
+                    raise ValueError
+                yield of_json(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise StoreDamaged(
-                    f"line {number} of the journal of run {id} is damaged",
-                    help=f"see {self.path}/runs/{id}/journal.jsonl",
-                ) from None
+                raise self._damaged_journal(id, number) from None
+        if wrong:
+            raise self._damaged_journal(id, wrong)
+
+    def _damaged_journal(self, id: str, number: int) -> StoreDamaged:
+        return StoreDamaged(
+            f"line {number} of the journal of run {id} is damaged", help=f"see {self.path}/runs/{id}/journal.jsonl"
+        )
 
     def _alive(self, id: str) -> bool:
         try:
@@ -723,11 +732,6 @@ def _dropped(found: os.stat_result) -> dict[str, Any]:
     return {"by": login(found.st_uid), "at": found.st_ctime}
 
 
-def _line(event: Event) -> bytes:
-    """Return an event as a line of the journal; mappings keep their order, which is that of the steps."""
-    return json.dumps(to_json(event), separators=(",", ":")).encode() + b"\n"
-
-
 def _summary(event: RunStarted) -> dict[str, Any]:
     return {
         "pipeline": event.pipeline, "title": event.title, "started": event.at, "path": event.path, "request": event.request.get("path", ""),
@@ -741,6 +745,7 @@ class LocalLedger:
     def __init__(self, store: LocalStore, id: str, new: bool = True) -> None:
         self.store, self.id = store, id
         self.folder = f"{store.path}/runs/{id}"
+        self.sum: int | None = 0  # of the journal so far; None: a journal of an earlier format goes on as it began
         self.read: set[str] = set()  # messages of the inbox
         self.unreadable: set[str] = set()  # those that were told of as such
         if new:
@@ -772,6 +777,7 @@ class LocalLedger:
                 content = file.read()
                 if not content.endswith(b"\n"):
                     file.truncate(content.rfind(b"\n") + 1)
+            self.sum = journal.last_sum(content)
 
     def _sync_folders(self) -> None:
         for folder in (self.folder, f"{self.store.path}/runs"):
@@ -784,7 +790,7 @@ class LocalLedger:
     def append(self, events: Sequence[Event]) -> None:
         try:
             rows = self._barrier(events)
-            lines = b"".join(_line(event) for event in events)
+            lines, self.sum = journal.written(events, self.sum)
             while lines:
                 lines = lines[os.write(self.journal, lines) :]
             os.fdatasync(self.journal)
