@@ -12,7 +12,7 @@ from typing import Any
 
 from . import planfile
 from .app import Asked, open_store, plan, pool_size, read
-from .decide import Reuse
+from .decide import Kept, Reuse
 from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, RunnerError, UsageError
 from .estimate import Estimate, estimate
 from .estimate import to_json as estimate_json
@@ -22,6 +22,7 @@ from .plan import Plan, to_json
 from .planfile import stanza
 from .project import Project, Settings
 from .reference import Candidate
+from .store import garbage
 from .store.local import LocalStore
 
 
@@ -104,6 +105,14 @@ def plan_file(made: Planned) -> str:
     return planfile.written({**to_json(made.plan), "estimate": estimate_json(made.estimate)})
 
 
+def write_plan(path: str, made: Planned, store: LocalStore) -> None:
+    """Write a plan file; the store notes which runs it stands on, so that they stay while it is open."""
+    write(path, plan_file(made))
+    reference, decisions = made.plan.reference, made.plan.decisions.values()
+    runs = {reference.record.id} if reference else set()
+    garbage.note_plan(store, made.plan.digest, runs | {d.past.produced_by for d in decisions if isinstance(d, Kept)})
+
+
 def write(path: str, text: str) -> None:
     """Write a file: afterwards it is what it was, or all of this."""
     partial = f"{path}.{os.getpid()}.partial"
@@ -150,7 +159,8 @@ def check(path: str, store: str | None) -> Plan:
     value = load_plan(path)
     opened = open_store_of(path, value, store, create=False)
     opened.refuse_applied(value["digest"])
-    return planned_again(value, path, opened)[1]
+    with opened.in_use():
+        return planned_again(value, path, opened)[1]
 
 
 def planned_again(planned: Mapping[str, Any], path: str, store: LocalStore) -> tuple[Asked, Plan]:

@@ -30,7 +30,9 @@ COMMANDS = {
     "models": "List, show and decide on registered models.",
     "graph": "Draw a pipeline.",
     "schema": "Write the JSON Schemas.",
-    "store": "Check or re-index the store.",
+    "pin": "Keep a run whatever the limits of gc are.",
+    "unpin": "Take the pin of a run away.",
+    "store": "Check, mend, measure or clean the store.",
     "init": "Make a small project, or the workflow of a review.",
     "completion": "Print shell completion.",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import color, epilog, notices, output_option, overrides, store_option, workers_of, workers_option
+from .options import color, epilog, notices, output_option, overrides, store_option, tell, workers_of, workers_option
 
 if TYPE_CHECKING:
     from ..app import Asked
@@ -71,7 +71,7 @@ def _planned(file: str, workers: int | None, form: str, store: str | None, junit
     opened = planning.open_store_of(file, value, store, create=True)
     opened.refuse_applied(value["digest"])
     request = planning.planned_again(value, file, opened)[0].request
-    with opened.group(request.group, request.conflict == "queue", tell):
+    with opened.group(request.group, request.conflict == "queue", tell), opened.in_use(tell):
         asked, made = planning.planned_again(value, file, opened)  # the world may have moved while it waited
         settings = asked.project.settings()
         notices(opened)
@@ -80,10 +80,6 @@ def _planned(file: str, workers: int | None, form: str, store: str | None, junit
         made.refuse_findings()
         engine.verify_kept(made, opened, settings.verify == "always")
         return start(asked, opened, made, settings, workers, form, junit, estimate, once=True)
-
-
-def tell(text: str) -> None:
-    click.echo(text, err=True)
 
 
 def _show(plan: Plan, estimate: Estimate, form: str) -> None:
@@ -106,7 +102,7 @@ def perform(
     settings = asked.project.settings()
     workers = workers_of(workers)
     opened = app.open_store(asked.project, settings, store, create=True)
-    with opened.group(asked.request.group, asked.request.conflict == "queue", tell):
+    with opened.group(asked.request.group, asked.request.conflict == "queue", tell), opened.in_use(tell):
         return _perform(asked, opened, settings, again, workers, form, junit)
 
 

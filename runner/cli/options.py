@@ -93,6 +93,11 @@ def notices(store: LocalStore) -> None:
     store.notices.clear()
 
 
+def tell(text: str) -> None:
+    """Print what is waited for."""
+    click.echo(text, err=True)
+
+
 def color(stream: Any) -> bool:
     """Whether to colour what goes to a stream."""
     if os.environ.get("NO_COLOR"):

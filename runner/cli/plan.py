@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Invalid, RunnerError, UsageError
-from .options import epilog, notices, output_option, overrides, store_option, workers_of, workers_option
+from .options import epilog, notices, output_option, overrides, store_option, tell, workers_of, workers_option
 
 if TYPE_CHECKING:
     from ..app import Asked
@@ -78,14 +78,15 @@ def command(
             return 0
         click.echo(f"wrote `accept` for {', '.join(accept)} into {file}", err=True)
         asked = app.read(file)
-    made = planning.planned(asked, opened, workers_of(workers), references)
-    notices(opened)
-    if out:
-        planning.write(out, planning.plan_file(made))
-    click.echo(_shown(made, form))
-    _warn(asked, made, opened)
-    _annotate(made)
-    return _code(made, opened, detailed_exitcode)
+    with opened.in_use(tell):
+        made = planning.planned(asked, opened, workers_of(workers), references)
+        notices(opened)
+        if out:
+            planning.write_plan(out, made, opened)
+        click.echo(_shown(made, form))
+        _warn(asked, made, opened)
+        _annotate(made)
+        return _code(made, opened, detailed_exitcode)
 
 
 def _refuse_mix(
@@ -179,8 +180,9 @@ def _folder(
             if changed is not None and not planning.names_any(asked, path, changed):
                 continue
             opened = app.open_store(asked.project, asked.project.settings(), store, create=False)
-            made = planning.planned(asked, opened, workers, False)
-            codes.append(_code(made, opened, detailed))
+            with opened.in_use(tell):
+                made = planning.planned(asked, opened, workers, False)
+                codes.append(_code(made, opened, detailed))
         except RunnerError as error:
             if changed is not None and not planning.concerns(path, error, changed):
                 continue
@@ -192,8 +194,8 @@ def _folder(
         _annotate(made)
         results.append((path, made))
         if out:
-            planning.write(
-                os.path.join(out, path.replace(os.sep, "__").removesuffix(".yaml") + ".json"), planning.plan_file(made)
+            planning.write_plan(
+                os.path.join(out, path.replace(os.sep, "__").removesuffix(".yaml") + ".json"), made, opened
             )
     forms = {"text": text.folder_text, "json": json.folder_json, "markdown": markdown.folder_markdown}
     shown = [(path, (r.plan, r.estimate) if not isinstance(r, RunnerError) else str(r)) for path, r in results]

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import click
 
-from .options import complete_runs, epilog, here, output_option, store_option, the_store, workers_of, workers_option
+from .options import (
+    complete_runs,
+    epilog,
+    here,
+    output_option,
+    store_option,
+    tell,
+    the_store,
+    workers_of,
+    workers_option,
+)
 
 
 @click.command(epilog=epilog(0, 1, 2, 4, 5, 6, 7, 130))
@@ -25,7 +35,7 @@ def command(run: str, junit: str | None, workers: int | None, form: str, store: 
     from .. import app, engine
     from ..errors import Moved, UsageError
     from ..request import request_of_json
-    from .apply import start, tell
+    from .apply import start
 
     opened = the_store(store)
     id = opened.resolve(run)
@@ -39,7 +49,7 @@ def command(run: str, junit: str | None, workers: int | None, form: str, store: 
         raise Moved(f"run {id} is under way in another process", help=f"see `runner show {id}`")
     project, settings = here()
     request = request_of_json(record.started.request)
-    with opened.group(request.group, request.conflict == "queue", tell):
+    with opened.group(request.group, request.conflict == "queue", tell), opened.in_use(tell):
         asked, made = app.waiting_plan(project, opened, record)
         engine.verify_results(record, opened, settings.verify == "always")
         from ..planning import estimated

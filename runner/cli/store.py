@@ -1,47 +1,146 @@
-"""`runner store`: is the store whole?"""
+"""`runner store`: is it whole, how large is it, what may go?"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from .options import epilog, notices, output_option, store_option, the_store
+from .options import epilog, here, notices, output_option, store_option, tell, the_store
+
+if TYPE_CHECKING:
+    from ..store import Damage
+    from ..store.local import LocalStore
 
 
 @click.group()
 def command() -> None:
-    """Check the store, or make its index anew.
+    """Check the store, mend it, measure it, remove what is not wanted any more.
 
     \b
     runner store verify
+    runner store verify --repair
+    runner store gc --keep-last 20 --keep-days 30 --dry-run
+    runner store du
     runner store reindex
     """
 
 
 @command.command(epilog=epilog(0, 5, 6))
+@click.option("--repair", is_flag=True, help="Put damage aside and run the steps again that made it.")
 @output_option("text", "json")
 @store_option
-def verify(form: str, store: str | None) -> int:
-    """Read every stored byte and every journal; list all damage."""
+def verify(repair: bool, form: str, store: str | None) -> int:
+    """Read every stored byte and every journal; list all damage.
+
+    With --repair, what is damaged is moved to the quarantine of the store, the index is made anew, and for each run
+    that made what is lost a new run of those steps is planned, printed and started, with that run as reference.
+
+    \b
+    runner store verify
+    runner store verify --repair
+    """
     from dataclasses import asdict
 
     from ..reporters import json
 
     opened = the_store(store)
-    found = list(opened.verify()) if opened.exists else []
-    notices(opened)
+    if not opened.exists:
+        click.echo(json.dump([]) if form == "json" else f"there is no store at {opened.path}")
+        return 0
+    found = _found(opened)
+    if found and repair:
+        for damage in found:
+            click.echo(f"damaged: {damage.what}", err=form == "json")
+        _repair(opened, found, form, store)
+        found = _found(opened)
     if form == "json":
         click.echo(json.dump([asdict(damage) for damage in found]))
     else:
         for damage in found:
             click.echo(f"damaged: {damage.what}")
-        click.echo(
-            f"{len(found)} damaged"
-            if found
-            else f"the store {opened.path} is whole"
-            if opened.exists
-            else f"there is no store at {opened.path}"
-        )
+        click.echo(f"{len(found)} damaged" if found else f"the store {opened.path} is whole")
     return 5 if found else 0
+
+
+def _found(opened: LocalStore) -> list[Damage]:
+    from ..store.verify import verify
+
+    with opened.in_use(tell):
+        found = list(verify(opened))
+    notices(opened)
+    return found
+
+
+def _repair(opened: LocalStore, found: list[Damage], form: str, store: str | None) -> None:
+    """Run the producers of what is lost again; one that cannot be planned is told, and the rest goes on."""
+    from .. import repair
+    from ..errors import RunnerError
+    from .apply import perform
+
+    with opened.in_use(tell):
+        repair.put_aside(opened, found)
+        losses = repair.losses(opened, found)
+    for loss in losses:
+        if not repair.missing(opened, loss):
+            continue
+        click.echo(f"\nrepair: {', '.join(loss.steps)} of run {loss.record.id}, in a new run", err=form == "json")
+        try:
+            perform(repair.request(here()[0], opened, loss), True, None, form, store)
+        except RunnerError as error:
+            click.echo(str(error), err=True)
+    click.echo("", err=form == "json")
+
+
+@command.command(epilog=epilog(0, 2, 4, 5, 6))
+@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="Keep the newest N runs of each pipeline.")
+@click.option("--keep-days", type=click.FloatRange(0), metavar="D", help="Keep the runs that ended in the last D days.")
+@click.option("--dry-run", is_flag=True, help="Say what would go; remove nothing.")
+@output_option("text", "json")
+@store_option
+def gc(keep_last: int | None, keep_days: float | None, dry_run: bool, form: str, store: str | None) -> int:
+    """Remove stored bytes that no run refers to and, with a limit, whole runs that are beyond all limits given.
+
+    A run stays, whatever the limits are, while it is pinned (`runner pin`), runs or waits, is the newest success of its
+    pipeline, made or registered an approved model, or a plan file that may still be applied stands on it.
+
+    \b
+    runner store gc --dry-run
+    runner store gc --keep-last 20 --keep-days 30
+    """
+    from ..reporters import json
+    from ..reporters import store as report
+    from ..store import garbage
+
+    opened = the_store(store)
+    if not opened.exists:
+        found = garbage.Garbage()
+    else:
+        found = garbage.collect(opened, garbage.Limits(keep_last, keep_days), dry_run, tell)
+        notices(opened)
+    click.echo(
+        json.dump(report.garbage_json(found, dry_run)) if form == "json" else report.garbage_text(found, dry_run)
+    )
+    return 0
+
+
+@command.command(epilog=epilog(0, 6))
+@output_option("text", "json")
+@store_option
+def du(form: str, store: str | None) -> int:
+    """Show how large the parts of the store are, and what lies in its quarantine.
+
+    \b
+    runner store du
+    """
+    from ..reporters import json
+    from ..reporters import store as report
+    from ..store import usage
+
+    opened = the_store(store)
+    found = usage.measure(opened)
+    click.echo(json.dump(report.usage_json(found)) if form == "json" else report.usage_text(found))
+    return 0
 
 
 @command.command(epilog=epilog(0, 2, 5, 6))
@@ -53,5 +152,6 @@ def reindex(store: str | None) -> int:
     opened = the_store(store)
     if not opened.exists:
         raise UsageError(f"there is no store at {opened.path}")
-    click.echo(f"{opened.reindex()} runs are in the index")
+    with opened.in_use(tell):
+        click.echo(f"{opened.reindex()} runs are in the index")
     return 0

@@ -16,6 +16,7 @@ class Damage:
 
     digest: str
     what: str
+    path: str = ""  # below the store, of what is to be put aside
 
 
 @frozen

@@ -18,11 +18,11 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged, printable
 from ..executors import worker
 from ..fingerprint import artifacts
-from ..gate import GOOD
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
 from ..values import canonical, file_name
 from . import Damage, RunSummary, journal, models
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
     import sqlite3
 
 FORMAT = 1
-INDEX_FORMAT = 2
 _STALE = 3600.0  # seconds after which a partial file in tmp is nobody's
+INDEX_FORMAT = 3
+MANIFEST_FORMAT = 1
 _MESSAGE_LIMIT = 16 << 20  # bytes of a message that are read
 _TABLES = """
 CREATE TABLE runs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, pipeline TEXT, status TEXT NOT NULL, request_digest TEXT,
   summary TEXT);
 CREATE INDEX runs_pipeline ON runs (pipeline, seq);
 CREATE TABLE successes (seq INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, pipeline TEXT, run TEXT NOT NULL, step TEXT NOT NULL,
-  seconds REAL, detail TEXT NOT NULL);
+  seconds REAL, detail TEXT NOT NULL, sum INTEGER NOT NULL);
 CREATE INDEX successes_fingerprint ON successes (fingerprint, seq);
 CREATE INDEX successes_seconds ON successes (pipeline, seq, step, seconds);
 CREATE TABLE files (path TEXT PRIMARY KEY, mark TEXT NOT NULL, digest TEXT NOT NULL) WITHOUT ROWID;
@@ -80,7 +81,7 @@ class LocalStore:
     def _check_format(self) -> None:
         with open(f"{self.path}/format") as file:
             text = file.read().strip()
-        if not text.isdigit():
+        if not text.isdigit() or int(text) < 1:
             raise StoreDamaged(f"{self.path}/format is not a number: {text[:40]!r}")
         if int(text) > FORMAT:
             raise EnvironmentFailure(
@@ -227,16 +228,50 @@ class LocalStore:
                         (event.pipeline, event.request_digest, json.dumps(summary), of),
                     )
                 case StepEnded(status="succeeded", fingerprint=fingerprint) if event.is_result:
+                    detail = canonical(to_json(event))
+                    sum = self.row_sum(fingerprint, run, event.step, detail)
                     connection.execute(
-                        "INSERT INTO successes (fingerprint, pipeline, run, step, seconds, detail)"
-                        " VALUES (?, (SELECT pipeline FROM runs WHERE id=?), ?, ?, ?, ?)",
-                        (fingerprint, of, run, event.step, event.seconds, canonical(to_json(event))),
+                        "INSERT INTO successes (fingerprint, pipeline, run, step, seconds, detail, sum)"
+                        " VALUES (?, (SELECT pipeline FROM runs WHERE id=?), ?, ?, ?, ?, ?)",
+                        (fingerprint, of, run, event.step, event.seconds, detail, sum),
                     )
                 case RunEnded():
-                    end = json.dumps({"seconds": event.seconds, "exit_code": event.exit_code})
+                    end = json.dumps(_end(event))
                     connection.execute(
                         "UPDATE runs SET status=?, summary=json_patch(summary, ?) WHERE id=?", (event.status, end, of)
                     )
+
+    @staticmethod
+    def row_sum(fingerprint: str, run: str, step: str, detail: str) -> int:
+        """Return what tells whether a row of a success is as it was entered."""
+        return crc32("\n".join((fingerprint, run, step, detail)).encode())
+
+    @staticmethod
+    def summary_of(record: RunRecord, ended: bool) -> tuple[dict[str, Any], str]:
+        """Return what the index says of a run, with its end or without, and its status there."""
+        end = record.ended if ended else None
+        return {**_summary(record.started), **(_end(end) if end else {})}, end.status if end else "running"
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return what a query of the index finds; an index that turns out damaged is made anew."""
+        import sqlite3
+
+        try:
+            return self.index.execute(query, values).fetchall()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            self._renew()
+            return self.index.execute(query, values).fetchall()
+
+    def _renew(self) -> None:
+        """Put a damaged index aside, and make it anew from the journals."""
+        with contextlib.suppress(Exception):
+            self.index.close()
+        with contextlib.suppress(OSError):
+            for end in ("", "-wal", "-shm"):
+                os.replace(f"{self.path}/index.db{end}", f"{self.path}/quarantine/index.db{end}")
+        self._connection = None
 
     # runs
 
@@ -330,14 +365,20 @@ class LocalStore:
         pattern = text.replace("%", "").replace("_", "").lstrip(".…")
         found = [
             row[0]
-            for row in self.index.execute(
+            for row in self.rows(
                 "SELECT id FROM runs WHERE id LIKE ? AND summary IS NOT NULL ORDER BY seq DESC", (f"%{pattern}",)
             )
         ]
         if not pattern or not found:
+            for id, at in self.removed().items() if pattern else ():
+                if id.endswith(pattern):
+                    when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+                    raise ReferenceRunError(
+                        f"run {id} was removed by `runner store gc`, {when}",
+                        help="`runner runs` lists those that are there",
+                    )
             newest = [
-                row[0]
-                for row in self.index.execute("SELECT id FROM runs WHERE summary IS NOT NULL ORDER BY seq DESC LIMIT 3")
+                row[0] for row in self.rows("SELECT id FROM runs WHERE summary IS NOT NULL ORDER BY seq DESC LIMIT 3")
             ]
             raise ReferenceRunError(
                 f"there is no run {printable(text)}",
@@ -346,6 +387,16 @@ class LocalStore:
         if len(found) > 1 and text not in found:
             raise ReferenceRunError(f"{text} may be any of the runs {', '.join(found[:5])}", help="give more of the id")
         return text if text in found else str(found[0])
+
+    def removed(self) -> dict[str, float]:
+        """Return the runs that garbage collection has removed, and when."""
+        out = {}
+        with contextlib.suppress(OSError), open(f"{self.path}/removed.jsonl", "rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    value = json.loads(line)
+                    out[str(value["run"])] = float(value["at"])
+        return out
 
     def run(self, id: str) -> RunRecord | None:
         if id not in self._records or not (found := self._records[id]) or not found.finished:
@@ -412,9 +463,7 @@ class LocalStore:
         return False
 
     def finished(self, pipeline: str) -> Iterator[RunRecord]:
-        for (id,) in self.index.execute(
-            "SELECT id FROM runs WHERE pipeline=? ORDER BY seq DESC", (pipeline,)
-        ).fetchall():
+        for (id,) in self.rows("SELECT id FROM runs WHERE pipeline=? ORDER BY seq DESC", (pipeline,)):
             record = self.run(id)
             if record is not None and record.finished:
                 yield record
@@ -438,30 +487,33 @@ class LocalStore:
 
     def same_request(self, digest: str) -> Iterator[str]:
         """Yield the runs of a request that ended with exit code 0, newest first."""
-        rows = self.index.execute(
+        rows = self.rows(
             "SELECT id FROM runs WHERE request_digest=? AND json_extract(summary, '$.exit_code')=0 ORDER BY seq DESC LIMIT 5",
             (digest,),
         )
-        for (id,) in rows.fetchall():
+        for (id,) in rows:
             yield id
 
     def success(self, fingerprint: str) -> StepEnded | None:
-        row = self.index.execute(
-            "SELECT detail FROM successes WHERE fingerprint=? ORDER BY seq DESC LIMIT 1", (fingerprint,)
-        ).fetchone()
-        found = of_json(json.loads(row[0])) if row else None
-        return found if isinstance(found, StepEnded) else None
+        return next(self._successes(fingerprint, 1), None)
 
     def successes(self, fingerprint: str) -> Iterator[StepEnded]:
-        rows = self.index.execute("SELECT detail FROM successes WHERE fingerprint=? ORDER BY seq DESC", (fingerprint,))
-        for (detail,) in rows:
+        return self._successes(fingerprint, -1)
+
+    def _successes(self, fingerprint: str, limit: int) -> Iterator[StepEnded]:
+        query = "SELECT run, step, detail, sum FROM successes WHERE fingerprint=? ORDER BY seq DESC LIMIT ?"
+        rows = self.rows(query, (fingerprint, limit))
+        if any(sum != self.row_sum(fingerprint, run, step, detail) for run, step, detail, sum in rows):
+            self._renew()
+            rows = self.rows(query, (fingerprint, limit))
+        for _, _, detail, _ in rows:
             found = of_json(json.loads(detail))
             if isinstance(found, StepEnded):
                 yield found
 
     def durations(self, pipeline: str, rows: int) -> dict[str, list[float]]:
         out: dict[str, list[float]] = {}
-        for step, seconds in self.index.execute(
+        for step, seconds in self.rows(
             "SELECT step, seconds FROM successes WHERE pipeline=? ORDER BY seq DESC LIMIT ?", (pipeline, rows)
         ):
             out.setdefault(step, []).append(seconds)
@@ -488,12 +540,12 @@ class LocalStore:
         where, values = (
             ("WHERE pipeline=? AND summary IS NOT NULL", [pipeline]) if pipeline else ("WHERE summary IS NOT NULL", [])
         )
-        rows = self.index.execute(
+        rows = self.rows(
             f"SELECT id, status, summary FROM runs {where} ORDER BY seq DESC LIMIT ?",
             (*values, -1 if limit is None else limit),
         )
         out = []
-        for id, status, text in rows.fetchall():
+        for id, status, text in rows:
             summary = json.loads(text)
             if status == "running" and (record := self.run(id)):
                 status = record.status
@@ -525,6 +577,50 @@ class LocalStore:
         finally:
             os.close(fd)
 
+    @contextlib.contextmanager
+    def in_use(self, tell: Callable[[str], None] = lambda text: None) -> Iterator[None]:
+        """Hold the store: while it is held, garbage collection takes nothing. Any number of processes may hold it."""
+        if not self.exists:
+            yield
+            return
+        fd = os.open(f"{self.path}/format", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell("waiting for `runner store gc`")
+                fcntl.flock(fd, fcntl.LOCK_SH)
+            self._records.clear()  # what was read before may have gone
+            yield
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def alone(self, patience: float, tell: Callable[[str], None]) -> Iterator[None]:
+        """Have the store for this process; raises Moved if others still hold it after `patience` seconds."""
+        fd = os.open(f"{self.path}/format", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            until, told = time.monotonic() + patience, False
+            while True:
+                # A runner that does not know this lock shows by its run's.
+                alive = [id for id in sorted(os.listdir(f"{self.path}/runs")) if self._alive(id)]
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if not alive:
+                        break
+                    fcntl.flock(fd, fcntl.LOCK_UN)
+                by = f"run {', '.join(alive)}" if alive else "a plan or apply"
+                if time.monotonic() > until:
+                    raise Moved(f"the store is in use by {by}", help="try again when that has ended")
+                if not told:
+                    tell(f"waiting for {by}")
+                    told = True
+                time.sleep(0.02)
+            self._records.clear()
+            yield
+        finally:
+            os.close(fd)
+
     # artifacts
 
     def places(self) -> tuple[str, str]:
@@ -548,7 +644,13 @@ class LocalStore:
     def entries(self, digest: str) -> list[tuple[str, str, str, int]]:
         """Return what a stored directory holds: path, kind (file exec dir link), content, size."""
         with open(self.object(digest, "dir"), encoding="utf-8", errors="surrogateescape") as file:
-            return [tuple(entry) for entry in json.load(file)["entries"]]
+            manifest = json.load(file)
+        if manifest["format"] > MANIFEST_FORMAT:
+            raise EnvironmentFailure(
+                f"the manifest trees/{digest[7:]} has format {manifest['format']}; this runner knows {MANIFEST_FORMAT}",
+                help="use the runner that wrote it, or a newer one",
+            )
+        return [tuple(entry) for entry in manifest["entries"]]
 
     def damaged(self, artifacts: Iterable[tuple[str, str]], whole: bool) -> list[Damage]:
         found = []
@@ -557,13 +659,13 @@ class LocalStore:
             self._learn([self.object(digest, kind) for digest, kind in wanted])
         for digest, kind in wanted:
             if kind == "dir":
-                if wrong := self._wrong(digest, "dir", True):
+                if wrong := self.wrong(digest, "dir", True):
                     found.append(Damage(digest, wrong))
                     continue
                 for path, entry, content, _ in self.entries(digest):
-                    if entry in ("file", "exec") and (wrong := self._wrong(content, "file", whole)):
+                    if entry in ("file", "exec") and (wrong := self.wrong(content, "file", whole)):
                         found.append(Damage(content, f"{path} in it {wrong}"))
-            elif wrong := self._wrong(digest, "file", whole):
+            elif wrong := self.wrong(digest, "file", whole):
                 found.append(Damage(digest, wrong))
         self.flush()
         return found
@@ -573,78 +675,56 @@ class LocalStore:
         for start in range(0, len(paths), 500):
             some = paths[start : start + 500]
             marks = ",".join("?" * len(some))
-            for path, mark, digest in self.index.execute(
-                f"SELECT path, mark, digest FROM files WHERE path IN ({marks})", some
-            ):
+            for path, mark, digest in self.rows(f"SELECT path, mark, digest FROM files WHERE path IN ({marks})", some):
                 self._known[path] = (mark, digest)
 
-    def _wrong(self, digest: str, kind: str, whole: bool) -> str:
+    def wrong(self, digest: str, kind: str, whole: bool) -> str:
+        """Return what is wrong with stored bytes, or nothing."""
         path = self.object(digest, kind)
         try:
             with contextlib.suppress(FileNotFoundError):
-                if self.digest(path, trust=not whole) == digest:
-                    return ""
-                return "has other bytes"
+                if not stat.S_ISREG(os.lstat(path).st_mode):
+                    return "is no file"  # a link would bring bytes that may change, a pipe would have to be waited for
+                return "" if self.digest(path, trust=not whole) == digest else "has other bytes"
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         return "is missing"
 
     def quarantine(self, digest: str) -> None:
         for kind in ("file", "dir"):
-            with contextlib.suppress(OSError):
-                os.replace(self.object(digest, kind), f"{self.path}/quarantine/{digest[7:]}")
+            with contextlib.suppress(EnvironmentFailure):
+                self.set_aside(os.path.relpath(self.object(digest, kind), self.path))
+
+    def set_aside(self, path: str) -> None:
+        """Move what is damaged to the quarantine, whatever it is; nothing is deleted."""
+        name = os.path.basename(path)
+        free = (
+            target
+            for n in range(10_000)
+            if not os.path.lexists(target := f"{self.path}/quarantine/{name}" + f".{n}" * (n > 0))
+        )
+        try:
+            os.rename(f"{self.path}/{path}", next(free))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise EnvironmentFailure(f"{path} cannot be moved to the quarantine: {error.strerror}") from error
 
     def forget(self, digests: Iterable[str]) -> None:
         """No longer offer successes whose outputs have these digests."""
         for digest in digests:
-            for seq, detail in self.index.execute(
-                "SELECT seq, detail FROM successes WHERE instr(detail, ?)", (digest,)
-            ).fetchall():
-                if any(output.get("digest") == digest for output in json.loads(detail)["outputs"].values()):
+            for seq, detail in self.rows("SELECT seq, detail FROM successes WHERE instr(detail, ?)", (digest,)):
+                if any(digest == found for found, _ in artifacts(json.loads(detail)["outputs"].values())):
                     self.index.execute("DELETE FROM successes WHERE seq=?", (seq,))
-
-    def verify(self) -> Iterator[Damage]:
-        """Yield all damage: of objects and manifests by their bytes, of runs by what their journals name."""
-        objects, trees = self.places()
-        for folder, _, files in os.walk(objects):
-            for name in sorted(files):
-                if wrong := self._wrong(f"sha256:{name}", "file", True):
-                    yield Damage(f"sha256:{name}", f"{os.path.relpath(os.path.join(folder, name), self.path)} {wrong}")
-        for name in sorted(os.listdir(trees)) if os.path.isdir(trees) else []:
-            if wrong := self._wrong(f"sha256:{name}", "dir", True):
-                yield Damage(f"sha256:{name}", f"trees/{name} {wrong}")
-        seen: set[str] = set()
-        for id in sorted(os.listdir(f"{self.path}/runs")):
-            try:
-                record = self.run(id)
-            except StoreDamaged as error:
-                yield Damage("", error.text)
-                continue
-            for ended in record.steps.values() if record else []:
-                for name, output in ended.outputs.items() if ended.status in GOOD else []:
-                    for digest, kind in artifacts([output]):
-                        if digest not in seen and not os.path.exists(self.object(digest, kind)):
-                            yield Damage(digest, f"output {name} of {ended.step} in run {id} is missing")
-                        seen.add(digest)
-        for group in models.groups(f"{self.path}/models"):
-            try:
-                for version in models.versions(f"{self.path}/models", group):
-                    model = version["model"]
-                    if not os.path.exists(self.object(model["digest"], model["type"])):
-                        yield Damage(model["digest"], f"the model of {group} version {version['version']} is missing")
-            except StoreDamaged as error:
-                yield Damage("", error.text)
-        self.flush()
 
     def digest(self, path: str, trust: bool = True) -> str:
         """Return a file's digest; where size, inode and times are as noted, without reading it again."""
         found = os.stat(path)
-        mark = f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
+        mark = self.mark_of(found)
         if trust:
             noted = self._noted.get(path) or self._known.get(path)
             if noted is None:
-                row = self.index.execute("SELECT mark, digest FROM files WHERE path=?", (path,)).fetchone()
-                noted = (row[0], row[1]) if row else None
+                noted = next(iter(self.rows("SELECT mark, digest FROM files WHERE path=?", (path,))), None)
             if noted and noted[0] == mark:
                 return noted[1]
         with open(path, "rb") as file:
@@ -657,7 +737,12 @@ class LocalStore:
     def note(self, path: str, digest: str) -> tuple[str, str, str]:
         """Return the row that says an object's file is what its name says: nobody writes to it after the rename."""
         found = os.stat(path)
-        return path, f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}", digest
+        return path, self.mark_of(found), digest
+
+    @staticmethod
+    def mark_of(found: os.stat_result) -> str:
+        """Return what changes when the bytes of a file do."""
+        return f"{found.st_size} {found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}"
 
     def flush(self) -> None:
         """Keep the digests learnt, where the store may be written."""
@@ -730,6 +815,10 @@ def _messages(folder: str, known: Container[str]) -> Iterator[tuple[str, Mapping
 def _dropped(found: os.stat_result) -> dict[str, Any]:
     """Return who dropped a message and when; its time of change cannot be set at will."""
     return {"by": login(found.st_uid), "at": found.st_ctime}
+
+
+def _end(event: RunEnded) -> dict[str, Any]:
+    return {"seconds": event.seconds, "exit_code": event.exit_code}
 
 
 def _summary(event: RunStarted) -> dict[str, Any]:

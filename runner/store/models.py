@@ -58,6 +58,11 @@ def versions(folder: str, group: str) -> list[dict[str, Any]]:
     return [_read(place, number) for number in reversed(_numbers(place))]
 
 
+def numbers(folder: str, group: str) -> list[int]:
+    """Return the numbers of a group's versions."""
+    return _numbers(_place(folder, group))
+
+
 def _place(folder: str, group: str) -> str:
     known = groups(folder)
     if group not in known:

@@ -1,0 +1,314 @@
+"""What is kept -> what may go: runs beyond the limits, and stored bytes that no kept run refers to.
+
+First all that is kept is marked, from the texts of journals, models and manifests; whatever cannot be read ends it
+before anything is removed. Then what was not marked is swept. Both happen while this process has the store for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EnvironmentFailure, StoreDamaged
+from ..executors import worker
+from ..record import RunRecord
+from . import models
+
+if TYPE_CHECKING:
+    from .local import LocalStore
+
+PATIENCE = 5.0  # seconds that others may still use the store
+OPEN_DAYS = 30.0  # a plan file that was not applied in this time is taken as given up
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Which runs are kept besides those that something else keeps; with neither, all are."""
+
+    last: int | None = None  # the newest runs of each pipeline
+    days: float | None = None  # runs that ended in the last days
+
+    @property
+    def any(self) -> bool:
+        return self.last is not None or self.days is not None
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What may go: runs, the files below `objects` and `trees` with their sizes, and what dead attempts left."""
+
+    runs: tuple[RunRecord, ...] = ()
+    never_began: tuple[str, ...] = ()  # runs that died before their first event
+    kept: Mapping[str, str] = field(default_factory=dict)  # runs beyond the limits -> why they stay
+    files: Mapping[str, int] = field(default_factory=dict)
+    leftovers: tuple[str, ...] = ()  # below tmp
+    bytes: int = 0
+
+
+# pins, and plan files that were not applied yet
+
+
+def pin(store: LocalStore, run: str) -> None:
+    """Keep a run whatever the limits are."""
+    _write(f"{store.path}/runs/{run}/pin", "")
+
+
+def unpin(store: LocalStore, run: str) -> bool:
+    """Return whether there was a pin to take away."""
+    try:
+        os.unlink(f"{store.path}/runs/{run}/pin")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unwritable(store, error) from error
+    return True
+
+
+def pinned(store: LocalStore) -> list[str]:
+    """Return the runs that are pinned."""
+    runs = sorted(os.listdir(f"{store.path}/runs")) if store.exists else []
+    return [run for run in runs if os.path.exists(f"{store.path}/runs/{run}/pin")]
+
+
+def note_plan(store: LocalStore, digest: str, runs: Iterable[str]) -> None:
+    """Note which runs a plan file stands on, where the store may be written."""
+    if store.exists and (wanted := sorted(filter(None, runs))):
+        with contextlib.suppress(OSError, EnvironmentFailure):
+            os.makedirs(f"{store.path}/plans/open", exist_ok=True)
+            _write(f"{store.path}/plans/open/{digest.removeprefix('sha256:')}", json.dumps({"runs": wanted}))
+
+
+def _open_plans(store: LocalStore, days: float, now: float) -> Iterator[tuple[str, list[str]]]:
+    """Yield the plans that may still be applied, with the runs that they stand on."""
+    folder = f"{store.path}/plans/open"
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        path = f"{folder}/{name}"
+        try:
+            with open(path, encoding="utf-8") as file:
+                runs = json.load(file)["runs"]
+            age = now - os.stat(path).st_mtime
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(f"plans/open/{name}", error) from error
+        if not os.path.exists(f"{store.path}/plans/{name}") and age < days * _DAY:
+            yield name, runs
+
+
+# marking
+
+
+def find(store: LocalStore, limits: Limits, now: float) -> Garbage:
+    """Return what may go; raises StoreDamaged or EnvironmentFailure if anything cannot be read that may refer to it."""
+    try:
+        records, never_began = _records(store)
+        kept, why = _kept(store, records, limits, now)
+        marked = _marked(store, kept)
+        files = dict(_files(store, marked))
+        leftovers = tuple(sorted(os.listdir(f"{store.path}/tmp")))
+        gone = tuple(record for record in records if record.id not in kept)
+        folders = [*(f"runs/{record.id}" for record in gone), *(f"runs/{id}" for id in never_began)]
+        folders += [f"tmp/{name}" for name in leftovers]
+        size = sum(files.values()) + sum(measure(f"{store.path}/{folder}")[1] for folder in folders)
+        return Garbage(gone, never_began, why, files, leftovers, size)
+    except OSError as error:
+        raise _unreadable(error.filename or store.path, error) from error
+
+
+def _records(store: LocalStore) -> tuple[list[RunRecord], tuple[str, ...]]:
+    """Return all runs in the order in which they began, and those that died before they could tell anything."""
+    listed = {id: (seq, bool(known)) for id, seq, known in store.rows("SELECT id, seq, summary IS NOT NULL FROM runs")}
+    records, empty = [], []
+    for id in sorted({*os.listdir(f"{store.path}/runs"), *(id for id, (_, known) in listed.items() if known)}):
+        record = store.run(id)
+        if record is not None:
+            records.append(record)
+        elif listed.get(id, (0, False))[1] or os.path.exists(f"{store.path}/runs/{id}/logs"):
+            raise StoreDamaged(
+                f"run {id} has lost its journal",
+                help="bring runs/{id} back from a backup, or `runner store verify --repair`",
+            )
+        else:
+            empty.append(id)
+    later = len(listed) + 1
+    return sorted(records, key=lambda r: (listed.get(r.id, (later, True))[0], r.started.at)), tuple(empty)
+
+
+def _kept(store: LocalStore, records: list[RunRecord], limits: Limits, now: float) -> tuple[set[str], dict[str, str]]:
+    """Return the runs that stay, and of those beyond the limits why."""
+    if not limits.any:
+        return {record.id for record in records}, {}
+    within: set[str] = set()
+    good: dict[str, str] = {}  # pipeline -> its newest success
+    counts: dict[str, int] = {}
+    for record in reversed(records):
+        name = record.started.pipeline
+        counts[name] = counts.get(name, 0) + 1
+        ended = record.ended.at if record.ended else record.started.at
+        if counts[name] <= (limits.last or 0) or (limits.days is not None and now - ended < limits.days * _DAY):
+            within.add(record.id)
+        if record.status == "succeeded" and not record.started.trial:
+            good.setdefault(name, record.id)
+    why: dict[str, str] = {}
+    for group, version in _versions(store):
+        if version["status"] == "approved":
+            for run in (version["run"], version["model"].get("run", "")):
+                why[run] = f"version {version['version']} of the model {group} was approved"
+    days = OPEN_DAYS if limits.days is None else limits.days
+    for name, runs in _open_plans(store, days, now):
+        why |= dict.fromkeys(runs, f"the plan sha256:{name[:8]} stands on it")
+    why |= {run: f"the newest success of {pipeline}" for pipeline, run in good.items()}
+    why |= {record.id: f"it is {record.status}" for record in records if not record.finished}
+    why |= dict.fromkeys(pinned(store), "pinned")
+    why = {record.id: why[record.id] for record in records if record.id in why and record.id not in within}
+    return within | why.keys(), why
+
+
+def _versions(store: LocalStore) -> Iterator[tuple[str, dict[str, Any]]]:
+    folder = f"{store.path}/models"
+    for group in models.groups(folder):
+        for version in models.versions(folder, group):
+            yield group, version
+
+
+def _marked(store: LocalStore, kept: Iterable[str]) -> set[str]:
+    """Return every digest that is named where something that stays may refer to stored bytes."""
+    marked: set[str] = set()
+    for id in kept:
+        with open(f"{store.path}/runs/{id}/journal.jsonl", "rb") as file:
+            marked |= _digests(file.read())
+    for folder, _, names in os.walk(f"{store.path}/quarantine", onerror=_raise):
+        for name in names:
+            if name == "journal.jsonl":  # a person may still mend it
+                with open(f"{folder}/{name}", "rb") as file:
+                    marked |= _digests(file.read())
+    for _, version in _versions(store):
+        marked.add(version["model"]["digest"])
+    for name in sorted(os.listdir(f"{store.path}/trees")):
+        digest = f"sha256:{name}"
+        if digest in marked:
+            if wrong := store.wrong(digest, "dir", True):
+                raise StoreDamaged(f"the manifest trees/{name} {wrong}", help="`runner store verify --repair`")
+            marked |= {content for _, kind, content, _ in store.entries(digest) if kind in ("file", "exec")}
+    return marked
+
+
+def _digests(content: bytes) -> set[str]:
+    return {found.decode() for found in _DIGEST.findall(content)}
+
+
+def _files(store: LocalStore, marked: set[str]) -> Iterator[tuple[str, int]]:
+    """Yield the objects and manifests that are not marked, below the store, with their sizes."""
+    for top in ("objects", "trees"):
+        for folder, _, names in os.walk(f"{store.path}/{top}", onerror=_raise):
+            for name in sorted(names):
+                path = f"{folder}/{name}"
+                found = os.lstat(path)
+                if (
+                    re.fullmatch("[0-9a-f]{64}", name)
+                    and f"sha256:{name}" not in marked
+                    and stat.S_ISREG(found.st_mode)
+                ):
+                    yield os.path.relpath(path, store.path), found.st_size
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def measure(path: str) -> tuple[int, int]:
+    """Return how many files are at or below `path`, and their bytes; what cannot be read counts for nothing."""
+    count = size = 0
+    if not os.path.isdir(path) or os.path.islink(path):
+        return (1, os.lstat(path).st_size) if os.path.lexists(path) else (0, 0)
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(f"{folder}/{name}").st_size
+                count += 1
+    return count, size
+
+
+# sweeping
+
+
+def collect(store: LocalStore, limits: Limits, dry: bool, tell: Callable[[str], None]) -> Garbage:
+    """Find what may go and, unless `dry`, remove it."""
+    with store.alone(PATIENCE, tell):
+        found = find(store, limits, time.time())
+        if not dry:
+            try:
+                _sweep(store, found)
+            except OSError as error:
+                raise _unwritable(store, error) from error
+        return found
+
+
+def _sweep(store: LocalStore, found: Garbage) -> None:
+    """Remove runs, then the bytes that only they named: a crash at any point leaves no run without its bytes."""
+    runs = [*(record.id for record in found.runs), *found.never_began]
+    _forget(store, runs, [f"{store.path}/{path}" for path in found.files])
+    if found.runs:
+        at = round(time.time(), 3)
+        lines = "".join(json.dumps({"run": r.id, "pipeline": r.started.pipeline, "at": at}) + "\n" for r in found.runs)
+        _write(f"{store.path}/removed.jsonl", lines, append=True)
+    for run in runs:
+        os.rename(f"{store.path}/runs/{run}", f"{store.path}/tmp/removed-{run}")
+    _sync(f"{store.path}/runs")
+    for path in found.files:
+        os.unlink(f"{store.path}/{path}")
+    for name in os.listdir(f"{store.path}/tmp"):
+        place = f"{store.path}/tmp/{name}"
+        worker.remove(place) if os.path.isdir(place) and not os.path.islink(place) else os.unlink(place)
+    opened = {name for name, _ in _open_plans(store, OPEN_DAYS, time.time())}
+    for name in os.listdir(f"{store.path}/plans/open") if os.path.isdir(f"{store.path}/plans/open") else []:
+        if name not in opened:
+            os.unlink(f"{store.path}/plans/open/{name}")
+
+
+def _forget(store: LocalStore, runs: list[str], paths: list[str]) -> None:
+    """Take runs and files out of the index, durably: it must never offer what has gone."""
+    if not os.access(store.path, os.W_OK):
+        raise EnvironmentFailure(f"the store {store.path} may not be written")
+    index = store.index
+    index.execute("PRAGMA synchronous=FULL")
+    index.execute("BEGIN IMMEDIATE")
+    index.executemany("DELETE FROM successes WHERE run=?", [(run,) for run in runs])
+    index.executemany("DELETE FROM runs WHERE id=?", [(run,) for run in runs])
+    index.executemany("DELETE FROM files WHERE path=?", [(path,) for path in paths])
+    index.execute("COMMIT")
+
+
+def _write(path: str, text: str, append: bool = False) -> None:
+    try:
+        with open(path, "a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync(os.path.dirname(path))
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _unreadable(what: str, error: Exception) -> StoreDamaged:
+    why = getattr(error, "strerror", None) or error
+    return StoreDamaged(f"{what} cannot be read: {why}", help="nothing was removed; see `runner store verify`")
+
+
+def _unwritable(store: LocalStore, error: OSError) -> EnvironmentFailure:
+    return EnvironmentFailure(f"the store {store.path} cannot be written: {error.strerror}")

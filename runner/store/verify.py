@@ -1,0 +1,229 @@
+"""A store -> all that is wrong with it. Nothing ends the search: what cannot be read is told, and the rest is read.
+
+Objects and manifests are compared with their names, journals with their sums, what journals and models name with what
+is there, and the index with the journals.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ..errors import StoreDamaged
+from ..fingerprint import artifacts
+from ..gate import GOOD
+from ..record import Event, StepEnded, fold, to_json
+from ..values import canonical
+from . import Damage, models
+
+if TYPE_CHECKING:
+    from .local import LocalStore
+
+_NAME = re.compile("[0-9a-f]{64}")
+
+
+def verify(store: LocalStore) -> Iterator[Damage]:
+    """Yield all damage; raises EnvironmentFailure for what a newer runner wrote."""
+    rows = _Rows(store)  # before the journals: they are written first
+    yield from _format(store)
+    yield from _objects(store)
+    yield from _manifests(store)
+    yield from _runs(store, rows)
+    yield from _models(store)
+    yield from _plans(store)
+    yield from rows.damage
+    store.flush()
+
+
+def _format(store: LocalStore) -> Iterator[Damage]:
+    with open(f"{store.path}/format", "rb") as file:
+        content = file.read()
+    if not re.fullmatch(rb"[1-9]\d*\n", content):
+        yield Damage("", f"format is {content[:40]!r}")
+
+
+def _entries(path: str, store: LocalStore, wrong: list[Damage]) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, in order; one that cannot be read is added to `wrong`."""
+    try:
+        return sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError as error:
+        wrong.append(Damage("", f"{os.path.relpath(path, store.path)} cannot be read ({error.strerror})"))
+        return []
+
+
+def _objects(store: LocalStore) -> Iterator[Damage]:
+    unread: list[Damage] = []
+    for algorithm in _entries(f"{store.path}/objects", store, unread):
+        for folder in _entries(algorithm.path, store, unread):
+            for entry in _entries(folder.path, store, unread):
+                path = os.path.relpath(entry.path, store.path)
+                known = _NAME.fullmatch(entry.name) and folder.name == entry.name[:2] and algorithm.name == "sha256"
+                if not known:
+                    yield Damage("", f"{path} is no object", path)
+                elif wrong := store.wrong(f"sha256:{entry.name}", "file", True):
+                    yield Damage(f"sha256:{entry.name}", f"{path} {wrong}", path)
+    yield from unread
+
+
+def _manifests(store: LocalStore) -> Iterator[Damage]:
+    unread: list[Damage] = []
+    for entry in _entries(f"{store.path}/trees", store, unread):
+        path, digest = f"trees/{entry.name}", f"sha256:{entry.name}"
+        if not _NAME.fullmatch(entry.name):
+            yield Damage("", f"{path} is no manifest", path)
+            continue
+        if wrong := store.wrong(digest, "dir", True):
+            yield Damage(digest, f"{path} {wrong}", path)
+            continue
+        for name, kind, content, _ in store.entries(digest):
+            if kind in ("file", "exec") and not os.path.lexists(store.object(content, "file")):
+                yield Damage(content, f"{name} of trees/{digest[7:15]} is missing")
+    yield from unread
+
+
+def _runs(store: LocalStore, rows: _Rows) -> Iterator[Damage]:
+    unread: list[Damage] = []
+    seen: set[str] = set()
+    there = set()
+    for entry in _entries(f"{store.path}/runs", store, unread):
+        id = entry.name
+        if not entry.is_dir(follow_symlinks=False):
+            yield Damage("", f"runs/{id} is no run", f"runs/{id}")
+            continue
+        there.add(id)
+        try:
+            events = list(store.events(id))
+        except StoreDamaged as error:
+            yield Damage("", error.text, f"runs/{id}")
+            continue
+        record = fold(events)
+        if record is None:
+            if rows.started(id) or os.path.exists(f"{entry.path}/logs"):
+                yield Damage("", f"run {id} has lost its journal", f"runs/{id}")
+            continue
+        rows.compare(id, events)
+        for ended in record.steps.values():
+            for name, output in ended.outputs.items() if ended.status in GOOD else []:
+                for digest, kind in artifacts([output]):
+                    if digest not in seen and not os.path.lexists(store.object(digest, kind)):
+                        yield Damage(digest, f"output {name} of {ended.step} in run {id} is missing")
+                    seen.add(digest)
+    yield from unread
+    for id in rows.all_started():
+        if id not in there:
+            yield Damage("", f"run {id} is in the index, but not in runs", rows.NAME)
+
+
+def _models(store: LocalStore) -> Iterator[Damage]:
+    folder = f"{store.path}/models"
+    for group in models.groups(folder):
+        for number in models.numbers(folder, group):
+            try:
+                model = models.version(folder, group, number)["model"]
+                if not os.path.lexists(store.object(model["digest"], model["type"])):
+                    yield Damage(model["digest"], f"the model of {group} version {number} is missing")
+            except (StoreDamaged, OSError) as error:
+                yield Damage("", getattr(error, "text", str(error)))
+
+
+def _plans(store: LocalStore) -> Iterator[Damage]:
+    removed = store.removed()
+    unread: list[Damage] = []
+    for entry in _entries(f"{store.path}/plans", store, unread):
+        if entry.name == "open":
+            continue
+        try:
+            with open(entry.path, "rb") as file:
+                run = file.read(200).decode("ascii", "replace")
+        except OSError as error:
+            yield Damage("", f"plans/{entry.name} cannot be read ({error.strerror})")
+            continue
+        id = run.removesuffix("\n")
+        if run and not (run.endswith("\n") and (id in removed or os.path.isdir(f"{store.path}/runs/{id}"))):
+            yield Damage("", f"plans/{entry.name[:8]} names {id!r}, which is no run")
+    yield from unread
+
+
+class _Rows:
+    """What the index says, and where it differs from what the journals say."""
+
+    NAME = "index.db"
+
+    def __init__(self, store: LocalStore) -> None:
+        self.store = store
+        self.damage: list[Damage] = []
+        self.runs: dict[str, tuple[str, str, str, str]] = {}
+        self.successes: dict[str, list[tuple[str, str, str]]] = {}  # run -> fingerprint, step, detail
+        import sqlite3  # with the first query, not with the program
+
+        try:
+            index = store.index
+            for (line,) in index.execute("PRAGMA integrity_check"):
+                if line != "ok":
+                    self._wrong(line.splitlines()[-1])
+            for id, *row in index.execute("SELECT id, pipeline, status, request_digest, summary FROM runs"):
+                if row[-1] is not None:
+                    self.runs[str(id)] = tuple(row)
+            for run, *row, sum, sound in index.execute(
+                "SELECT run, fingerprint, step, detail, sum, pipeline=(SELECT pipeline FROM runs WHERE id=run) FROM successes"
+            ):
+                if sum != store.row_sum(row[0], run, row[1], row[2]) or not sound:
+                    self._wrong(f"a result of {row[1]} in run {run} is not what was entered")
+                self.successes.setdefault(run, []).append(tuple(row))
+            self._files(index.execute("SELECT path, mark, digest FROM files").fetchall())
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            self._wrong(str(error))
+
+    def _wrong(self, what: str) -> None:
+        self.damage.append(Damage("", f"the index is damaged: {what}", self.NAME))
+
+    def _files(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Compare the digests that were noted with those of the files, as far as these are what was noted."""
+        inside = tuple(f"{place}/" for place in self.store.places())
+        for path, mark, digest in rows:
+            if path.startswith(inside):
+                wrong = digest != f"sha256:{os.path.basename(path)}"
+            else:
+                try:
+                    found = os.stat(path)
+                    same = stat.S_ISREG(found.st_mode) and self.store.mark_of(found) == mark
+                    wrong = same and self.store.digest(path, trust=False) != digest
+                except (OSError, ValueError):
+                    continue
+            if wrong:
+                self._wrong(f"{path} has not the digest that was noted")
+
+    def started(self, id: str) -> bool:
+        return id in self.runs
+
+    def all_started(self) -> list[str]:
+        return list(self.runs)
+
+    def compare(self, id: str, events: list[Event]) -> None:
+        """Compare the rows of a run with its journal, which may be ahead of them."""
+        results = {
+            (e.fingerprint, e.step, canonical(to_json(e))) for e in events if isinstance(e, StepEnded) and e.is_result
+        }
+        for row in self.successes.pop(id, []):
+            if row not in results:
+                self._wrong(f"a result of {row[1]} in run {id} is not in the journal")
+        if id not in self.runs:
+            return
+        pipeline, status, request, summary = self.runs[id]
+        record = fold(events)
+        assert record is not None
+        try:
+            known = json.loads(summary)
+        except ValueError:
+            known = None
+        expected, ended = self.store.summary_of(record, status != "running")
+        if (pipeline, request, known) != (
+            record.started.pipeline,
+            record.started.request_digest,
+            expected,
+        ) or status not in ("running", ended):
+            self._wrong(f"what it says of run {id} is not in the journal")
