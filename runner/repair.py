@@ -84,7 +84,9 @@ def request(project: Project, store: LocalStore, loss: Loss) -> Asked:
     if not os.path.isfile(path):
         raise StoreDamaged(f"{path}, the pipeline of run {loss.record.id}, is gone")
     asked = read(path, None, store.path)
-    chosen = written_as(asked.graph.sorted(loss.steps), asked.pipeline, asked.graph)
+    known = [name for name in loss.steps if name in asked.pipeline.steps]
+    # Items of a fan-out whose axes are computed are known when it is planned.
+    chosen = [*written_as(known, asked.pipeline, asked.graph), *(n for n in loss.steps if n not in known)]
     wanted = RunRequest(
         pipeline=asked.pipeline.path, base=asked.pipeline.base, select=tuple(chosen), islands=True,
         reference=loss.record.id, mode="full",

@@ -32,6 +32,7 @@ COMMANDS = {
     "schema": "Write the JSON Schemas.",
     "pin": "Keep a run whatever the limits of gc are.",
     "unpin": "Take the pin of a run away.",
+    "doctor": "Check what this machine and the store have.",
     "store": "Check, mend, measure or clean the store.",
     "init": "Make a small project, or the workflow of a review.",
     "completion": "Print shell completion.",

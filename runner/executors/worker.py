@@ -182,12 +182,20 @@ def keep(path: str, objects: str) -> tuple[str, int]:
         os.unlink(path)  # the bytes are there: whoever reads them keeps what he has opened
         return digest, before.st_size
     os.chmod(path, 0o444)
+    place(path, target, f"{os.path.dirname(objects)}/quarantine")
+    return digest, before.st_size
+
+
+def place(path: str, target: str, quarantine: str) -> None:
+    """Rename a file into the store, over a damaged one of that name, too."""
     try:
-        os.replace(path, target)  # over a damaged object of that name, too
+        os.replace(path, target)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.replace(path, target)
-    return digest, before.st_size
+    except IsADirectoryError:  # somebody has put a directory there: it is put aside, not deleted
+        os.rename(target, f"{quarantine}/{os.path.basename(target)}.{os.getpid()}")
+        os.replace(path, target)
 
 
 def holds(path: str, size: int, digest: str) -> bool:
@@ -234,12 +242,11 @@ def keep_tree(path: str, objects: str, trees: str) -> tuple[str, int]:
     walk(path, "")
     text = manifest_text(entries)
     digest = "sha256:" + hashlib.sha256(text).hexdigest()
-    place = f"{trees}/{digest[7:]}"
     partial = f"{path}.manifest"
     with open(partial, "wb") as file:
         file.write(text)
     os.chmod(partial, 0o444)
-    os.replace(partial, place)
+    place(partial, f"{trees}/{digest[7:]}", f"{os.path.dirname(trees)}/quarantine")
     return digest, total
 
 
