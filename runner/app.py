@@ -594,12 +594,12 @@ def verified(asked: Asked, store: LocalStore, made: Plan, whole: bool, show: Cal
         for digest in damage.digests:
             store.quarantine(digest)
         if any(
-            any(digest in damage.digests for digest, _ in artifacts(d.past.outputs.values()))
+            any(digest in damage.artifacts for digest, _ in artifacts(d.past.outputs.values()))
             for d in made.decisions.values()
             if isinstance(d, Reuse)
         ):
             raise
-        store.forget(damage.digests)
+        store.forget(damage.artifacts)
         again = plan(asked, store)
         engine.verify_kept(again, store, whole)
         again.refuse_findings()

@@ -24,6 +24,7 @@ from .decide import Cached, Decision, Reuse, Run, Skip, join_ended, taken
 from .errors import EnvironmentFailure, Moved, StoreDamaged
 from .executors import Call, Executor, Outcome
 from .executors.redact import Redactor, masked
+from .executors.worker import signature
 from .expand import Known
 from .expand import items as spread
 from .expression import EvaluationError
@@ -51,7 +52,7 @@ from .select import selection_of
 from .steps import AT_ONCE, PROCESS, THREADS, Place, container
 from .store import Ledger, Store
 from .store.models import STATUSES
-from .values import Artifact, Marked, file_name, plain_json, text_of, to_bytes, to_seconds
+from .values import Artifact, Marked, file_name, plain_json, sha256, text_of, to_bytes, to_seconds
 
 BARRIER = 0.05  # seconds that a finished step may wait to be told
 INBOX = 0.5  # seconds between two looks at what others ask of the run
@@ -793,6 +794,9 @@ class _Engine:
             self.broken = 5
         if outcome.errno in _DISK or outcome.cause == "environment":
             self.broken = self.broken or 6
+        if not outcome.cause and (moved := self._moved(step, evaluated)):
+            outcome = replace(outcome, cause="environment", message=f"{moved} has changed since it was planned")
+            self.broken = self.broken or 6
         if not outcome.cause:
             try:
                 values = values_of(step, outcome.values, outcome.outputs, self.store.read)
@@ -838,6 +842,30 @@ class _Engine:
                 exit_code=outcome.exit_code, signal=outcome.signal, tail=outcome.tail[-2000:], notes=notes,
             )
         )  # fmt: skip
+
+    def _moved(self, step: Step, evaluated: Evaluated) -> str:
+        """Return a file that a step read in the project's own folder, and that is not what was planned any more.
+
+        What a step reads elsewhere is watched by the worker.
+        """
+        if step.workdir != "project":
+            return ""
+        for artifact in evaluated.artifacts.values():
+            path, digest, mark = self._source(artifact)
+            try:
+                if not digest and mark is not None and signature(path) != mark:
+                    return path
+            except OSError:
+                return path
+        for location in step.code:
+            path = f"{self.workshop.root}/{location}"
+            try:
+                with open(path, "rb") as file:
+                    if sha256(file.read()) != self.plan.world.code[location][0]:
+                        return path
+            except OSError:
+                return path
+        return ""
 
     def _refuse_secrets(self, written: str | None, values: Mapping[str, Any]) -> None:
         """A value output that holds a secret would bring it into the journal, also one taken from a file."""
@@ -1019,7 +1047,7 @@ def verify_kept(plan: Plan, store: Store, whole: bool) -> None:
     damage = store.damaged([found for d in kept.values() for found in artifacts(d.past.outputs.values())], whole)
     if not damage:
         return
-    bad = {d.digest: d.what for d in damage}
+    bad = {d.inside or d.digest: d.what for d in damage}
     lines: list[str] = []
     steps: list[str] = []
     for name, decision in kept.items():
@@ -1032,7 +1060,8 @@ def verify_kept(plan: Plan, store: Store, whole: bool) -> None:
     raise DamagedResults(
         "; ".join(lines),
         help=f"run {', '.join(dict.fromkeys(steps)) or 'its producer'} again: add it to `select`",
-        digests=tuple(bad),
+        digests=tuple(d.digest for d in damage),
+        artifacts=tuple(bad),
     )
 
 
@@ -1048,6 +1077,7 @@ def verify_results(record: RunRecord, store: Store, whole: bool) -> None:
 class DamagedResults(StoreDamaged):
     """Results that a plan stands on are damaged."""
 
-    def __init__(self, text: str, *, help: str, digests: Sequence[str]) -> None:
+    def __init__(self, text: str, *, help: str, digests: Sequence[str], artifacts: Sequence[str]) -> None:
         super().__init__(text, help=help)
-        self.digests = tuple(digests)
+        self.digests = tuple(digests)  # of the bytes
+        self.artifacts = tuple(artifacts)  # of what is kept of them, or has them in it

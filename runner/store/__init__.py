@@ -17,6 +17,7 @@ class Damage:
     digest: str
     what: str
     path: str = ""  # below the store, of what is to be put aside
+    inside: str = ""  # the digest of the directory that it is a file of
 
 
 @frozen

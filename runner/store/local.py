@@ -664,7 +664,7 @@ class LocalStore:
                     continue
                 for path, entry, content, _ in self.entries(digest):
                     if entry in ("file", "exec") and (wrong := self.wrong(content, "file", whole)):
-                        found.append(Damage(content, f"{path} in it {wrong}"))
+                        found.append(Damage(content, f"{path} in it {wrong}", inside=digest))
             elif wrong := self.wrong(digest, "file", whole):
                 found.append(Damage(digest, wrong))
         self.flush()
