@@ -108,8 +108,8 @@ def _open_plans(store: LocalStore, days: float, now: float) -> Iterator[tuple[st
 def find(store: LocalStore, limits: Limits, now: float) -> Garbage:
     """Return what may go; raises StoreDamaged or EnvironmentFailure if anything cannot be read that may refer to it."""
     try:
-        records, never_began = _records(store)
-        kept, why = _kept(store, records, limits, now)
+        records, never_began, half = _records(store)
+        kept, why = _kept(store, [record for record in records if record.id not in half], limits, now)
         marked = _marked(store, kept)
         files = dict(_files(store, marked))
         leftovers = tuple(sorted(os.listdir(f"{store.path}/tmp")))
@@ -122,8 +122,9 @@ def find(store: LocalStore, limits: Limits, now: float) -> Garbage:
         raise _unreadable(error.filename or store.path, error) from error
 
 
-def _records(store: LocalStore) -> tuple[list[RunRecord], tuple[str, ...]]:
-    """Return all runs in the order in which they began, and those that died before they could tell anything."""
+def _records(store: LocalStore) -> tuple[list[RunRecord], tuple[str, ...], set[str]]:
+    """Return all runs in the order in which they began, those that died before they could tell anything, and those
+    that an earlier collection was removing when it died."""
     listed = {id: (seq, bool(known)) for id, seq, known in store.rows("SELECT id, seq, summary IS NOT NULL FROM runs")}
     records, empty = [], []
     for id in sorted({*os.listdir(f"{store.path}/runs"), *(id for id, (_, known) in listed.items() if known)}):
@@ -137,8 +138,9 @@ def _records(store: LocalStore) -> tuple[list[RunRecord], tuple[str, ...]]:
             )
         else:
             empty.append(id)
-    later = len(listed) + 1
-    return sorted(records, key=lambda r: (listed.get(r.id, (later, True))[0], r.started.at)), tuple(empty)
+    later = max((seq for seq, _ in listed.values()), default=0) + 1
+    records.sort(key=lambda r: (listed.get(r.id, (later, True))[0], r.started.at))
+    return records, tuple(empty), store.removed().keys() - listed.keys()
 
 
 def _kept(store: LocalStore, records: list[RunRecord], limits: Limits, now: float) -> tuple[set[str], dict[str, str]]:
@@ -254,15 +256,15 @@ def collect(store: LocalStore, limits: Limits, dry: bool, tell: Callable[[str], 
 def _sweep(store: LocalStore, found: Garbage) -> None:
     """Remove runs, then the bytes that only they named: a crash at any point leaves no run without its bytes."""
     runs = [*(record.id for record in found.runs), *found.never_began]
-    _forget(store, runs, [f"{store.path}/{path}" for path in found.files])
-    if found.runs:
+    if found.runs:  # first of all: what was begun is ended by the next collection
         at = round(time.time(), 3)
         lines = "".join(json.dumps({"run": r.id, "pipeline": r.started.pipeline, "at": at}) + "\n" for r in found.runs)
         _write(f"{store.path}/removed.jsonl", lines, append=True)
+    _forget(store, runs, [f"{store.path}/{path}" for path in found.files])
     for run in runs:
         os.rename(f"{store.path}/runs/{run}", f"{store.path}/tmp/removed-{run}")
     _sync(f"{store.path}/runs")
-    for path in found.files:
+    for path in sorted(found.files, reverse=True):  # trees before objects: none is without its files
         os.unlink(f"{store.path}/{path}")
     for name in os.listdir(f"{store.path}/tmp"):
         place = f"{store.path}/tmp/{name}"
