@@ -269,8 +269,6 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
                 )
             ]
         ) from None
-    finally:
-        store.flush()
 
 
 def _plan(asked: Asked, store: LocalStore) -> Plan:
