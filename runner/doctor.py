@@ -14,11 +14,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from . import __version__
 from .errors import RunnerError
 from .executors import cgroup
+from .frozen import frozen
 from .store.local import LocalStore
 
 LEAST_BYTES, LEAST_INODES = 1 << 30, 10_000  # below these a person should know
@@ -27,7 +27,7 @@ _LANDLOCK_CREATE_RULESET = 444
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Check:
     """One thing that was looked at: `ok`, `warn` (works, with less) or `fail`."""
 

@@ -22,7 +22,6 @@ from .plan import Plan, to_json
 from .planfile import stanza
 from .project import Project, Settings
 from .reference import Candidate
-from .store import garbage
 from .store.local import LocalStore
 
 
@@ -110,6 +109,8 @@ def write_plan(path: str, made: Planned, store: LocalStore) -> None:
     write(path, plan_file(made))
     reference, decisions = made.plan.reference, made.plan.decisions.values()
     runs = {reference.record.id} if reference else set()
+    from .store import garbage  # only for who writes a plan file
+
     garbage.note_plan(store, made.plan.digest, runs | {d.past.produced_by for d in decisions if isinstance(d, Kept)})
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from .app import Asked, read
 from .errors import EnvironmentFailure, StoreDamaged
 from .fingerprint import artifacts
+from .frozen import frozen
 from .pipeline import RunRequest
 from .project import Project
 from .record import NO_RESULT, RunRecord, StepEnded
@@ -17,7 +18,7 @@ from .store import Damage
 from .store.local import LocalStore
 
 
-@dataclass(frozen=True)
+@frozen
 class Loss:
     """What one run made and the store has no more: the digests by step."""
 

@@ -13,11 +13,12 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EnvironmentFailure, StoreDamaged
 from ..executors import worker
+from ..frozen import frozen
 from ..record import RunRecord
 from . import models
 
@@ -30,7 +31,7 @@ _DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 _DAY = 86400.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     """Which runs are kept besides those that something else keeps; with neither, all are."""
 
@@ -42,7 +43,7 @@ class Limits:
         return self.last is not None or self.days is not None
 
 
-@dataclass(frozen=True)
+@frozen
 class Garbage:
     """What may go: runs, the files below `objects` and `trees` with their sizes, and what dead attempts left."""
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..frozen import frozen
 from .garbage import measure as measured
 from .local import LocalStore
 
 PARTS = ("objects", "trees", "runs", "models", "compiled", "environments", "tmp", "quarantine")
 
 
-@dataclass(frozen=True)
+@frozen
 class Usage:
     """Files and bytes by part; `other` is the index and what is small."""
 
