@@ -38,6 +38,7 @@ from .record import (
     AttemptFailed,
     Event,
     MessageRefused,
+    ResultAwaited,
     RunEnded,
     RunRecord,
     RunStarted,
@@ -137,6 +138,8 @@ class _Engine:
         self.before: dict[str, Before] = {}
         self.evaluated: dict[str, Evaluated] = {}
         self.attempts: dict[str, int] = {}
+        self.claims: dict[str, str] = {}  # step -> fingerprint, from its attempt on until how that ended is durable
+        self.awaited: dict[str, float] = {}  # step that waits for another attempt to make its result -> since when
         self.first_start: dict[str, float] = {}
         self.pending: list[Event] = []
         self.pending_since = 0.0
@@ -313,6 +316,9 @@ class _Engine:
         self.writing = None
         if self.unwritten is not None:
             raise self.unwritten
+        for event in self.batch:
+            if isinstance(event, StepEnded | AttemptFailed):
+                self._release(event.step)
         return self.batch
 
     def end(self, ended: StepEnded) -> None:
@@ -496,7 +502,10 @@ class _Engine:
         if step.kind in AT_ONCE:
             self._settle_at_once(step, evaluated)
             return
+        if decision.lookup and not self._claim(step, evaluated.fingerprint):
+            return
         if decision.lookup and (success := self.store.success(evaluated.fingerprint)) and self._fresh(step, success):
+            self._release(step.name)
             self.end(
                 self._kept(
                     taken(success, step, evaluated),
@@ -510,6 +519,29 @@ class _Engine:
             self._register(step, evaluated)
             return
         self._attempt(step, evaluated)
+
+    def _claim(self, step: Step, fingerprint: str) -> bool:
+        """Take the making of a result; while another attempt makes it, put the step back, without a worker.
+
+        Whoever has a claim has all that it needs and only works, so no two runs wait for each other.
+        """
+        ours = next((name for name, claimed in self.claims.items() if claimed == fingerprint), "")
+        if not ours and self.ledger.claim(fingerprint):
+            self.claims[step.name] = fingerprint
+            self.awaited.pop(step.name, None)
+            return True
+        now = time.monotonic()
+        if step.name not in self.awaited:
+            self.awaited[step.name] = now
+            maker = "" if ours else self.ledger.claimant(fingerprint)
+            self.tell(ResultAwaited(step=step.name, run=maker, by=ours))
+        waited = now - self.awaited[step.name]
+        self.schedule.again(step.name, now + min(1.0, max(0.02, waited / 10)))  # a tenth is what looking late may cost
+        return False
+
+    def _release(self, step: str) -> None:
+        if fingerprint := self.claims.pop(step, ""):
+            self.ledger.release(fingerprint)
 
     def _register(self, step: Step, evaluated: Evaluated) -> None:
         """Make a new version in the model registry."""

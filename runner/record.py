@@ -135,6 +135,16 @@ class StepWaiting(Event):
 
 
 @frozen(kw_only=True)
+class ResultAwaited(Event):
+    """A step whose result another attempt is making: it is taken from there, or made here if that fails."""
+
+    name: ClassVar[str] = "result_awaited"
+    step: str
+    run: str = ""  # that makes it, as far as it can be told
+    by: str = ""  # the step of this run that makes it
+
+
+@frozen(kw_only=True)
 class MessageRefused(Event):
     """A decision or a callback that was not taken; the step goes on waiting."""
 
@@ -174,7 +184,7 @@ class RunEnded(Event):
 EVENTS: dict[str, type[Event]] = {
     e.name: e
     for e in (
-        RunStarted, StepStarted, AttemptFailed, StepEnded, StepWaiting, MessageRefused, RunWaiting, RunStopping, RunEnded,
+        RunStarted, StepStarted, AttemptFailed, StepEnded, StepWaiting, ResultAwaited, MessageRefused, RunWaiting, RunStopping, RunEnded,
     )
 }  # fmt: skip
 _DEFAULTS = {e: {f.name: f.default for f in fields(e)} for e in EVENTS.values()}

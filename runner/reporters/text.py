@@ -15,6 +15,7 @@ from ..record import (
     AttemptFailed,
     Event,
     MessageRefused,
+    ResultAwaited,
     RunEnded,
     RunRecord,
     RunStarted,
@@ -326,6 +327,9 @@ def event_lines(event: Event, estimate: float = 0.0) -> list[str]:
             ]
         case StepWaiting():
             return [_safe(f"  {event.step}: waits for {_awaited(event)}")]
+        case ResultAwaited():
+            by = f"step {event.by}" if event.by else f"run {event.run}" if event.run else "another run"
+            return [_safe(f"  {event.step}: waits for its result, which {by} is making")]
         case MessageRefused():
             goes_on = f"{event.step}: goes on waiting; refused" if event.step else "inbox: refused"
             return [_safe(f"  {goes_on} {event.reason}")]

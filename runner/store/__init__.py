@@ -57,6 +57,18 @@ class Ledger(Protocol):
         these and `unreadable`, why; it may be half written, and is looked at again.
         """
 
+    def claim(self, fingerprint: str) -> bool:
+        """Whether the result with a fingerprint is this run's to make, from now until it is released.
+
+        One run at a time has it; the death of its owner releases it. To ask takes no time: nobody is waited for.
+        """
+
+    def claimant(self, fingerprint: str) -> str:
+        """Return the other run that is making a result, or "" where that cannot be told."""
+
+    def release(self, fingerprint: str) -> None:
+        """Let other runs make a result, or take it."""
+
     def close(self) -> None:
         """Give the run up: from now on it is finished or interrupted."""
 

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import stat
+import struct
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -462,6 +463,19 @@ class LocalStore:
             os.close(fd)
         return False
 
+    def running(self) -> list[str]:
+        """Return the runs under way, newest first."""
+        rows = self.index.execute("SELECT id FROM runs WHERE status='running' ORDER BY seq DESC")
+        return [id for (id,) in rows.fetchall() if self._alive(id)]
+
+    def owner(self, id: str) -> int:
+        """Return the process id of a run's owner as it wrote it down, or 0."""
+        try:
+            with open(f"{self.path}/runs/{id}/lock", "rb") as file:
+                return int(json.load(file)["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
     def finished(self, pipeline: str) -> Iterator[RunRecord]:
         for (id,) in self.rows("SELECT id FROM runs WHERE pipeline=? ORDER BY seq DESC", (pipeline,)):
             record = self.run(id)
@@ -828,6 +842,14 @@ def _summary(event: RunStarted) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_FLOCK = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, pid
+
+
+def _byte(fingerprint: str) -> int:
+    """Return the byte of `claims` that stands for a fingerprint."""
+    return int(fingerprint.removeprefix("sha256:")[:16], 16) >> 1
+
+
 class LocalLedger:
     """The journal of one run, its lock, and the barrier in front of it."""
 
@@ -845,6 +867,7 @@ class LocalLedger:
         self.journal = os.open(
             f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
+        self.claims = os.open(f"{store.path}/claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._sync_folders()
         self.index = store._connect(f"{store.path}/index.db")  # its own: it writes while others read
 
@@ -934,10 +957,30 @@ class LocalLedger:
     def scratch(self, step: str, attempt: int) -> str:
         return f"{self.store.path}/tmp/{self.id}/{file_name(step)}.{attempt}"
 
+    def claim(self, fingerprint: str) -> bool:
+        # One byte of one empty file for each fingerprint: nothing is written, and nothing is left to sweep. The kernel
+        # gives it up when its owner dies. Two fingerprints with the same 63 bits would only wait for each other.
+        try:
+            fcntl.lockf(self.claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(fingerprint))
+        except (BlockingIOError, PermissionError):
+            return False
+        return True
+
+    def claimant(self, fingerprint: str) -> str:
+        if sys.platform != "linux":
+            return ""  # the kernel is asked in another form there
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _byte(fingerprint), 1, 0)
+        pid = struct.unpack(_FLOCK, fcntl.fcntl(self.claims, fcntl.F_GETLK, asked))[4]
+        return next((run for run in self.store.running() if self.store.owner(run) == pid), "") if pid > 0 else ""
+
+    def release(self, fingerprint: str) -> None:
+        fcntl.lockf(self.claims, fcntl.LOCK_UN, 1, _byte(fingerprint))
+
     def close(self) -> None:
         worker.remove(f"{self.store.path}/tmp/{self.id}") if os.path.exists(
             f"{self.store.path}/tmp/{self.id}"
         ) else None
         self.index.close()
+        os.close(self.claims)
         os.close(self.journal)
         os.close(self.lock)

@@ -23,6 +23,7 @@ class MemoryStore:
         self.messages: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
         self.plans: dict[str, str] = {}  # digest -> run
         self.versions: list[Mapping[str, Any]] = []  # of models
+        self.claims: dict[str, str] = {}  # fingerprint -> run
 
     def begin(self, plan: str = "") -> tuple[str, MemoryLedger]:
         if plan and self.plans.setdefault(plan, f"r{len(self.journals) + 1}") in self.journals:
@@ -170,5 +171,15 @@ class MemoryLedger:
     def scratch(self, step: str, attempt: int) -> str:
         return ""
 
+    def claim(self, fingerprint: str) -> bool:
+        return self.store.claims.setdefault(fingerprint, self.id) == self.id
+
+    def claimant(self, fingerprint: str) -> str:
+        return self.store.claims.get(fingerprint, "")
+
+    def release(self, fingerprint: str) -> None:
+        del self.store.claims[fingerprint]
+
     def close(self) -> None:
+        self.store.claims = {f: run for f, run in self.store.claims.items() if run != self.id}
         self.store.open.discard(self.id)
