@@ -32,6 +32,7 @@ def planned(project, *args):
     return json.loads((project.root / "plan.json").read_text())
 
 
+@pytest.mark.reliability("E08")
 def test_a_plan_file_is_applied_as_it_was_planned_and_only_once(ran):
     assert planned(ran)["applyable"] is True
     assert str(ran.runner("plan", "--check", "plan.json")) == "the plan holds: sha256:DIGEST\n[exit 0]"
@@ -45,6 +46,7 @@ def test_a_plan_file_is_applied_as_it_was_planned_and_only_once(ran):
     assert ran.runner("plan", "--check", "plan.json").code == 4
 
 
+@pytest.mark.reliability("E08")
 def test_a_plan_file_starts_one_run_also_in_an_empty_store(project):
     project.pipeline("steps: {a: {kind: shell, script: echo 1 > o, outputs: {o: {type: file}}}}")
     project.request("")
@@ -53,6 +55,7 @@ def test_a_plan_file_starts_one_run_also_in_an_empty_store(project):
     assert [project.runner("apply", "plan.json").code for _ in range(2)] == [0, 4]
 
 
+@pytest.mark.reliability("E08")
 def test_of_two_that_apply_one_plan_at_once_one_starts(project):
     project.pipeline("steps: {a: {kind: shell, script: sleep 0.3; echo 1 > o, outputs: {o: {type: file}}}}")
     project.request("")
@@ -63,6 +66,7 @@ def test_of_two_that_apply_one_plan_at_once_one_starts(project):
     assert sorted(process.returncode for process in both) == [0, 4]
 
 
+@pytest.mark.reliability("E09")
 @pytest.mark.parametrize(
     ("change", "moved"),
     [
@@ -90,6 +94,7 @@ def test_a_plan_is_refused_with_what_moved(ran, change, moved):
         ), answer
 
 
+@pytest.mark.reliability("E09")
 def test_a_plan_is_refused_when_another_run_has_become_the_reference(ran):
     planned(ran)
     assert ran.runner("apply", "p.yaml", "-p", "x=2").code == 0

@@ -193,3 +193,12 @@ def test_versions_of_a_model_count_up_in_each_group(store):
 def test_the_same_step_of_the_same_run_registers_once(store):
     assert [store.register(version(run)) for run in ("r1", "r2", "r1")] == [1, 2, 1]
     assert store.register(version("r1", step="another")) == 3
+
+
+def test_a_result_is_made_by_one_run_at_a_time(store):
+    (_, first), (_, other) = store.begin(), store.begin()
+    assert [first.claim("sha256:" + "f" * 64), first.claim("sha256:" + "0" * 64)] == [True, True]
+    first.release("sha256:" + "f" * 64)
+    assert other.claim("sha256:" + "f" * 64)
+    other.close()
+    first.close()

@@ -142,6 +142,7 @@ def test_the_store_may_be_elsewhere(project, tmp_path_factory):
     assert not (project.root / ".runner").exists()
 
 
+@pytest.mark.reliability("E03")
 def test_eight_applies_at_once_all_succeed(project):
     project.pipeline(PIPELINE)
     processes = [project.start("apply", "p.yaml", "--again") for _ in range(8)]
@@ -150,6 +151,7 @@ def test_eight_applies_at_once_all_succeed(project):
     assert project.runner("store", "verify").code == 0
 
 
+@pytest.mark.reliability("E07")
 def test_a_user_who_may_only_read_can_look(ran):
     import subprocess
 
