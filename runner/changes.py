@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .errors import EnvironmentFailure, UsageError
 
 _RUN = re.compile(rb"kind[\"']?\s*:\s*(?:&\w+\s+)?[\"']?Run\b")  # or what looks like it; who reads it knows
 _LEFT_OUT = {".git", ".runner", ".venv", "node_modules", "__pycache__"}
-# Nothing that a repository's own settings could make git execute.
+# Nothing that a repository's own settings could make git execute or fetch.
 _GIT = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "diff.external="]
+_QUIET = {"GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0"}
 
 
 def requests_below(folder: str) -> Iterator[str]:
@@ -40,15 +41,26 @@ def changed_since(revision: str, folder: str) -> set[str]:
     except UsageError:
         base = _git(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", of=revision).strip()
     names = _git(
-        folder, "diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", base, "--", ":/"
-    )
+        folder, "diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", base, "--", ":/",
+        settings=_no_filters(folder),
+    )  # fmt: skip
     names += _git(top, "ls-files", "-o", "-z", "--exclude-standard")
     return {os.path.realpath(os.path.join(top, name)) for name in names.split("\0") if name}
 
 
-def _git(folder: str, *args: str, of: str = "") -> str:
+def _no_filters(folder: str) -> dict[str, str]:
+    """Return the settings that turn off all programs which this repository filters its files by."""
+    listed = _git(folder, "config", "-z", "--name-only", "--list").split("\0")
+    names = sorted({name for name in listed if name.startswith("filter.")})
+    return {name: "false" if name.endswith(".required") else "" for name in names}
+
+
+def _git(folder: str, *args: str, of: str = "", settings: Mapping[str, str] | None = None) -> str:
+    env = {**os.environ, **_QUIET, "GIT_CONFIG_COUNT": str(len(settings or {}))}
+    for number, (name, value) in enumerate((settings or {}).items()):
+        env |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     try:
-        done = subprocess.run([*_GIT, "-C", folder, *args], capture_output=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run([*_GIT, "-C", folder, *args], capture_output=True, stdin=subprocess.DEVNULL, env=env)
     except OSError as error:
         raise EnvironmentFailure(f"git cannot be started: {error.strerror}", help="--base needs git") from error
     if done.returncode:

@@ -67,6 +67,8 @@ def kept(folder: str, path: str, location: str, project: Project) -> Pipeline | 
 
 def keep(folder: str, path: str, location: str, project: Project, made: Pipeline) -> None:
     """Keep a compiled pipeline, where the store may be written."""
+    if os.path.islink(folder):
+        return
     with contextlib.suppress(OSError):
         with open(path, "rb") as file:
             place = _place(folder, file.read(1 << 24), location, path)
@@ -75,6 +77,10 @@ def keep(folder: str, path: str, location: str, project: Project, made: Pipeline
         for old in sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)[:-KEPT]:
             os.unlink(old.path)
         partial = f"{place}.{os.getpid()}"
-        with open(partial, "wb") as file:
-            file.write(_seal(folder, content) + content)
-        os.replace(partial, place)
+        try:
+            with open(partial, "wb") as file:
+                file.write(_seal(folder, content) + content)
+            os.replace(partial, place)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)

@@ -319,7 +319,16 @@ class _Engine:
         for event in self.batch:
             if isinstance(event, StepEnded | AttemptFailed):
                 self._release(event.step)
+        if self.ledger.full and not self.schedule.held:
+            self.reason = self.reason or f"the store cannot be written: {self.ledger.full}"
+            self._no_room(self.reason)
         return self.batch
+
+    def _no_room(self, why: str) -> None:
+        """Begin nothing more, and end what runs: the ledger has kept room to tell how that ends."""
+        self.broken = self.broken or 6
+        self.schedule.hold(why)
+        self.executor.stop(None, kill=False)
 
     def end(self, ended: StepEnded) -> None:
         """Note how a step ended."""
@@ -824,7 +833,7 @@ class _Engine:
         if outcome.damaged:
             self.store.quarantine(outcome.damaged)
             self.broken = 5
-        if outcome.errno in _DISK or outcome.cause == "environment":
+        if outcome.cause == "environment":
             self.broken = self.broken or 6
         if not outcome.cause and (moved := self._moved(step, evaluated)):
             outcome = replace(outcome, cause="environment", message=f"{moved} has changed since it was planned")
@@ -840,6 +849,9 @@ class _Engine:
                 return
         if self.mask:
             outcome = replace(outcome, message=str(masked(outcome.message, self.mask)))
+        if outcome.errno in _DISK:
+            self.reason = self.reason or f"{step.name}: {outcome.message}"  # also where the step's failure is tolerated
+            self._no_room(f"{step.name} failed")
         if outcome.cause == "stopped":
             self.end(
                 self._success(

@@ -3,6 +3,7 @@ reference runs."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -124,6 +125,8 @@ def write(path: str, text: str) -> None:
             os.chmod(partial, stat.S_IMODE(os.stat(path).st_mode))
         os.replace(partial, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
         raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
 
 

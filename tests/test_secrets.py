@@ -157,6 +157,7 @@ def test_the_needles_are_found_where_they_are(tmp_path):
     assert hits(json.dumps(SECRET)) == ["token json in text"]
 
 
+@pytest.mark.reliability("J06")
 @pytest.mark.parametrize(
     "kind",
     [
@@ -196,6 +197,7 @@ def test_a_leaky_step_leaves_its_secrets_in_nothing(project, tmp_path, kind):
     assert hits((project.root / "junit.xml").read_text()) == []
 
 
+@pytest.mark.reliability("J06")
 @pytest.mark.parametrize(
     ("way", "outputs", "reason"),
     [
@@ -233,6 +235,7 @@ def test_a_step_that_gets_a_secret_of_another_by_a_file_does_not_print_it_either
     assert str(project.runner("logs", project.record()["run"], "b")) == "[secret token]\n[exit 0]"
 
 
+@pytest.mark.reliability("J06")
 @pytest.mark.parametrize("kind", ["command", "warm", "notebook"])
 def test_no_secret_is_on_disk_while_a_step_runs_nor_after_its_runner_was_killed(project, tmp_path, kind):
     if kind == "notebook" and importlib.util.find_spec("papermill") is None:

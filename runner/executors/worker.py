@@ -9,6 +9,7 @@ should the worker itself be killed. The fields of a call are those of `executors
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 CHUNK = 1 << 16
+LITTLE_ROOM, FEW_FILES = 16 << 20, 1000  # bytes and files of a disk that may have been full a moment ago
 TAIL = 4096  # bytes of output that a failure report may quote
 VALUES_LIMIT = 16 << 20
 
@@ -182,20 +184,44 @@ def keep(path: str, objects: str) -> tuple[str, int]:
         os.unlink(path)  # the bytes are there: whoever reads them keeps what he has opened
         return digest, before.st_size
     os.chmod(path, 0o444)
-    place(path, target, f"{os.path.dirname(objects)}/quarantine")
+    publish(path, target, f"{os.path.dirname(objects)}/quarantine")
     return digest, before.st_size
 
 
-def place(path: str, target: str, quarantine: str) -> None:
-    """Rename a file into the store, over a damaged one of that name, too."""
+def publish(path: str, target: str, quarantine: str) -> None:
+    """Give a file its name in the store, over a damaged one of that name, too."""
     try:
         os.replace(path, target)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.replace(path, target)
+        publish(path, target, quarantine)
     except IsADirectoryError:  # somebody has put a directory there: it is put aside, not deleted
         os.rename(target, f"{quarantine}/{os.path.basename(target)}.{os.getpid()}")
         os.replace(path, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_over(path, target)
+
+
+def copy_over(path: str, target: str) -> None:
+    """Publish a file from another file system. The copy has no name before it is whole and durable."""
+    folder = os.path.dirname(target)
+    fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o444)
+    with open(path, "rb") as old, open(fd, "wb") as new:
+        while content := old.read(1 << 20):
+            new.write(content)
+        new.flush()
+        os.fsync(fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
+        files = os.open("/proc/self/fd", os.O_RDONLY)
+        try:
+            with contextlib.suppress(FileExistsError):  # another worker has just published the same
+                os.link(str(fd), target, src_dir_fd=files, follow_symlinks=True)
+        finally:
+            os.close(files)
+    os.unlink(path)
 
 
 def holds(path: str, size: int, digest: str) -> bool:
@@ -246,7 +272,7 @@ def keep_tree(path: str, objects: str, trees: str) -> tuple[str, int]:
     with open(partial, "wb") as file:
         file.write(text)
     os.chmod(partial, 0o444)
-    place(partial, f"{trees}/{digest[7:]}", f"{os.path.dirname(trees)}/quarantine")
+    publish(partial, f"{trees}/{digest[7:]}", f"{os.path.dirname(trees)}/quarantine")
     return digest, total
 
 
@@ -379,8 +405,10 @@ class Log:
     def __init__(self, path: str, limit: int, secrets: list[tuple[str, str]]) -> None:
         self.path, self.limit = path, limit
         self.mask = redactor(secrets) if secrets else None
-        self.size, self.cut, self.last = 0, 0, b""
+        self.size = 0
+        self.half = max(limit // 2, 1)
         self.file: Any = None
+        self.ring, self.rest = -1, 0  # a file of the last half, written round and round, and what went there
 
     def write(self, content: bytes) -> None:
         content = self.mask.feed(content) if self.mask else content
@@ -396,12 +424,15 @@ class Log:
             self.file.write(content[:room])
             self.size += min(room, len(content))
         rest = content[room:]
-        if rest:
-            self.last += rest
-            half = max(self.limit // 2, 1)
-            if len(self.last) > 2 * half:
-                self.cut += len(self.last) - half
-                self.last = self.last[-half:]
+        if rest and self.ring < 0:
+            place = f"{os.path.dirname(os.path.dirname(self.path))}/end-{os.getpid()}"
+            self.ring = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            os.unlink(place)  # whoever dies leaves none
+        while rest:
+            at = self.rest % self.half
+            count = os.pwrite(self.ring, rest[: self.half - at], at)
+            self.rest += count
+            rest = rest[count:]
 
     def close(self) -> bytes:
         """Write the end of a log that was cut; return its last bytes."""
@@ -409,18 +440,24 @@ class Log:
             self.put(rest)
         if self.file is None:
             return b""
-        half = max(self.limit // 2, 1)
-        if len(self.last) > half:
-            self.cut += len(self.last) - half
-            self.last = self.last[-half:]
-        if self.cut:
-            self.file.write(b"\n[... %d bytes cut ...]\n" % self.cut)
-        if self.last:
-            self.file.write(self.last)
+        if self.ring >= 0:
+            oldest = self.rest % self.half if self.rest > self.half else 0
+            if self.rest > self.half:
+                self.file.write(b"\n[... %d bytes cut ...]\n" % (self.rest - self.half))
+            self._copy(oldest, min(self.rest, self.half))
+            self._copy(0, oldest)
+            os.close(self.ring)
         self.file.close()
         with open(self.path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
             return file.read()
+
+    def _copy(self, start: int, end: int) -> None:
+        """Append a part of the ring."""
+        while start < end:
+            content = os.pread(self.ring, min(1 << 20, end - start), start)
+            self.file.write(content)
+            start += len(content)
 
 
 _redactors: dict[tuple[tuple[str, str], ...], Any] = {}  # making one for a key of many lines takes a while
@@ -893,8 +930,21 @@ def attempt(
         )
     except UnicodeError as error:
         outcome.update(cause="output", message=f"E220 a file name that is not UTF-8: {error}")
+    if outcome["cause"] in ("exit", "signal", "output") and full(call["root"], outcome.get("tail", "")):
+        outcome.update(
+            cause="environment", errno=errno.ENOSPC, message=f"{outcome['message']}; the disk of the store is full"
+        )
     remove(call["root"])
     return outcome
+
+
+def full(path: str, said: str) -> bool:
+    """Return whether the disk below a path has no room left, or so little that a step which said so was right then."""
+    disk = os.statvfs(path)
+    room = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+    files = disk.f_favail if disk.f_files else FEW_FILES  # not every file system counts them
+    told = any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT))
+    return room < 1 << 16 or not files or (told and (room < LITTLE_ROOM or files < FEW_FILES))
 
 
 def remove(path: str) -> None:

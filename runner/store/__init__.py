@@ -41,6 +41,8 @@ class RunSummary:
 class Ledger(Protocol):
     """The journal of one run, written by the run's owner alone."""
 
+    full: str  # what was said when there was no room any more; from then on there is only room to end the run
+
     def append(self, events: Sequence[Event]) -> None:
         """Keep events; when this returns, they and all artifacts that they name survive a power cut."""
 

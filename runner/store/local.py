@@ -7,6 +7,7 @@ fingerprint, digests of files that have not changed. Losing it loses nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -35,6 +36,9 @@ FORMAT = 1
 _STALE = 3600.0  # seconds after which a partial file in tmp is nobody's
 INDEX_FORMAT = 3
 MANIFEST_FORMAT = 1
+BALLAST = 1 << 20  # bytes that a run holds, to let go of when there is no other room to tell how it ended
+FEWEST_FILES = 64  # that a run must be able to make
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _MESSAGE_LIMIT = 16 << 20  # bytes of a message that are read
 _TABLES = """
 CREATE TABLE runs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, pipeline TEXT, status TEXT NOT NULL, request_digest TEXT,
@@ -55,6 +59,7 @@ class LocalStore:
     def __init__(self, path: str, create: bool) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
+        self._copied = False  # whether the index is a copy in memory, since it cannot be written
         self._records: dict[str, RunRecord | None] = {}
         self._noted: dict[str, tuple[str, str]] = {}  # learnt, to be kept
         self._known: dict[str, tuple[str, str]] = {}  # as kept
@@ -66,6 +71,7 @@ class LocalStore:
             self._check_format()
 
     def _create(self) -> None:
+        partial = ""
         try:
             for folder in ("objects/sha256", "trees", "plans", "quarantine", "runs", "tmp"):
                 os.makedirs(f"{self.path}/{folder}", exist_ok=True)
@@ -77,6 +83,8 @@ class LocalStore:
                     os.fsync(file.fileno())
                 os.replace(partial, f"{self.path}/{name}")
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
             raise EnvironmentFailure(f"the store {self.path} cannot be made: {error.strerror}") from error
 
     def _check_format(self) -> None:
@@ -106,6 +114,13 @@ class LocalStore:
             connection = sqlite3.connect(":memory:", isolation_level=None)
             connection.executescript(_TABLES)
             return connection
+        for end in ("", "-wal", "-shm"):
+            if os.path.islink(
+                f"{place}{end}"
+            ):  # it may have come with somebody's files: its target is not ours to write
+                raise StoreDamaged(
+                    f"{place}{end} is a link", help="remove it: the index is made anew from the journals"
+                )
         try:
             connection = self._connect(place)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -115,9 +130,9 @@ class LocalStore:
                 self._catch_up(connection)
                 return connection
         except sqlite3.OperationalError as error:
-            if "readonly" in str(error) or "unable to open" in str(error):
-                return self._read_only(place)
-            raise EnvironmentFailure(f"{place}: {error}") from error
+            if "locked" in str(error):
+                raise EnvironmentFailure(f"{place}: {error}") from error
+            return self._read_only(place)  # no right to write, or no room
         except sqlite3.DatabaseError:
             with contextlib.suppress(OSError):
                 for end in ("", "-wal", "-shm"):
@@ -127,9 +142,9 @@ class LocalStore:
             if self._fill(connection):
                 self.notices.append("the index was missing or damaged; it was made anew from the journals")
         except sqlite3.OperationalError as error:
-            if "readonly" in str(error):
-                return self._read_only(place)
-            raise
+            if "locked" in str(error):
+                raise EnvironmentFailure(f"{place}: {error}") from error
+            return self._read_only(place)
         return connection
 
     @staticmethod
@@ -146,6 +161,7 @@ class LocalStore:
         """For a user who may only read: a copy in memory of the index, or of what the journals say."""
         import sqlite3
 
+        self._copied = True
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         try:
             found = sqlite3.connect(f"file:{place}?mode=ro", uri=True, timeout=5)
@@ -277,14 +293,39 @@ class LocalStore:
     # runs
 
     def begin(self, plan: str = "") -> tuple[str, LocalLedger]:
+        self.refuse_full()
         mark = self._claim(plan) if plan else None
-        self._sweep()
-        id, ledger = self._begin()
-        if mark is not None:
-            os.write(mark, f"{id}\n".encode())
-            os.fsync(mark)
-            os.close(mark)
+        try:
+            self._sweep()
+            id, ledger = self._begin()
+            if mark is not None:
+                os.write(mark, f"{id}\n".encode())
+                os.fsync(mark)
+        except BaseException as error:
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from error
+            raise
+        finally:
+            if mark is not None:
+                os.close(mark)  # without a run in it, it is nobody's: the plan may start one yet
         return id, ledger
+
+    def refuse_full(self) -> None:
+        """Raise EnvironmentFailure where the disk has no room for a run to begin and to end."""
+        disk = os.statvfs(self.path)
+        room = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)  # some is kept for root
+        files = disk.f_favail if disk.f_files else FEWEST_FILES  # not every file system counts them
+        if room < 2 * BALLAST or files < FEWEST_FILES:
+            left = f"{room >> 10} KiB" if room < 2 * BALLAST else f"{files} files"
+            least = f"{2 * BALLAST >> 10} KiB" if room < 2 * BALLAST else f"{FEWEST_FILES}"
+            raise EnvironmentFailure(
+                f"the disk of the store {self.path} is full: there is room for {left}, and a run needs {least}",
+                help="make room there, or give another place by --store",
+            )
+
+    def _unwritable(self, error: Exception) -> EnvironmentFailure:
+        why = error.strerror if isinstance(error, OSError) else error
+        return EnvironmentFailure(f"the store {self.path} cannot be written: {why}")
 
     def _claim(self, plan: str) -> int:
         """Take the one start that a plan file has; the mark is on disk before the run's first event.
@@ -298,7 +339,7 @@ class LocalStore:
             os.fsync(folder)
             os.close(folder)
         except OSError as error:
-            raise EnvironmentFailure(f"the store {self.path} cannot be written: {error.strerror}") from error
+            raise self._unwritable(error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.refuse_applied(plan)
@@ -344,20 +385,26 @@ class LocalStore:
             id = f"{stamp}-{''.join(_ALPHABET[byte % 32] for byte in os.urandom(4))}"
             try:
                 self.index.execute("INSERT INTO runs (id, status) VALUES (?, 'running')", (id,))
+                if self._copied:
+                    raise EnvironmentFailure(f"the index of the store {self.path} cannot be written")
                 os.mkdir(f"{self.path}/runs/{id}")
+                return id, LocalLedger(self, id)
             except FileExistsError:
                 continue
-            except OSError as error:
-                raise EnvironmentFailure(f"the store {self.path} cannot be written: {error.strerror}") from error
+            except EnvironmentFailure:
+                raise
             except Exception as error:
                 if "UNIQUE" in str(error):
                     continue
-                raise EnvironmentFailure(f"the store {self.path} cannot be written: {error}") from error
-            return id, LocalLedger(self, id)
+                raise self._unwritable(error) from error
         raise EnvironmentFailure("no free run id was found")
 
     def resume(self, run: str) -> LocalLedger:
-        return LocalLedger(self, run, new=False)
+        self.refuse_full()
+        try:
+            return LocalLedger(self, run, new=False)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def register(self, version: Mapping[str, Any]) -> int:
         return models.register(f"{self.path}/models", version)
@@ -543,12 +590,16 @@ class LocalStore:
             if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
                 return
             partial = f"{self.path}/tmp/code-{os.getpid()}-{digest[7:23]}"
-            with open(partial, "wb", opener=lambda p, flags: os.open(p, flags, 0o444)) as copy:
-                copy.write(content)
-                copy.flush()
-                os.fsync(copy.fileno())
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.replace(partial, target)
+            try:
+                with open(partial, "wb", opener=lambda p, flags: os.open(p, flags, 0o444)) as copy:
+                    copy.write(content)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.replace(partial, target)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(partial)
 
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         where, values = (
@@ -850,6 +901,19 @@ def _byte(fingerprint: str) -> int:
     return int(fingerprint.removeprefix("sha256:")[:16], 16) >> 1
 
 
+def _sync_disk(place: str) -> None:
+    """Make all files of a file system durable. An error is final: asked again, the kernel would say that all is well."""
+    import ctypes
+
+    libc = worker.libc()
+    fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(fd):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(fd)
+
+
 class LocalLedger:
     """The journal of one run, its lock, and the barrier in front of it."""
 
@@ -859,6 +923,8 @@ class LocalLedger:
         self.sum: int | None = 0  # of the journal so far; None: a journal of an earlier format goes on as it began
         self.read: set[str] = set()  # messages of the inbox
         self.unreadable: set[str] = set()  # those that were told of as such
+        self.full = ""
+        self.ballast = self._ballast()
         if new:
             os.mkdir(f"{self.folder}/inbox")
         self.lock = os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -891,6 +957,22 @@ class LocalLedger:
                     file.truncate(content.rfind(b"\n") + 1)
             self.sum = journal.last_sum(content)
 
+    def _ballast(self) -> int:
+        """Take room for the end of the run. The file has no name: its room is free as soon as nobody holds it."""
+        path = f"{self.store.path}/tmp/ballast-{self.id}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.unlink(path)
+        os.posix_fallocate(fd, 0, BALLAST)
+        return fd
+
+    def _let_go(self, why: str) -> bool:
+        """Make room by giving up the ballast; whether there was any."""
+        if self.full:
+            return False
+        os.close(self.ballast)
+        self.full = why
+        return True
+
     def _sync_folders(self) -> None:
         for folder in (self.folder, f"{self.store.path}/runs"):
             fd = os.open(folder, os.O_RDONLY)
@@ -902,12 +984,29 @@ class LocalLedger:
     def append(self, events: Sequence[Event]) -> None:
         try:
             rows = self._barrier(events)
-            lines, self.sum = journal.written(events, self.sum)
-            while lines:
-                lines = lines[os.write(self.journal, lines) :]
+            lines, total = journal.written(events, self.sum)
+            self._write(lines)
+            self.sum = total
             os.fdatasync(self.journal)
         except OSError as error:
             raise EnvironmentFailure(f"the journal of run {self.id} cannot be written: {error.strerror}") from error
+        self._enter(events, rows)
+
+    def _write(self, lines: bytes) -> None:
+        """Append to the journal, all or nothing; where there is no room, in that of the ballast."""
+        size = os.fstat(self.journal).st_size
+        left = lines
+        try:
+            while left:
+                left = left[os.write(self.journal, left) :]
+        except OSError as error:
+            os.ftruncate(self.journal, size)
+            if error.errno not in _FULL or not self._let_go(os.strerror(error.errno)):
+                raise
+            self._write(lines)
+
+    def _enter(self, events: Sequence[Event], rows: Sequence[tuple[str, str, str]]) -> None:
+        """Bring the index up to date."""
         index = self.index
         try:
             index.execute("BEGIN IMMEDIATE")
@@ -918,6 +1017,12 @@ class LocalLedger:
         except Exception as error:
             with contextlib.suppress(Exception):
                 index.execute("ROLLBACK")
+            if self.full:
+                return  # the journal has it; whoever looks for this run finds it there
+            if "full" in str(error) or "disk I/O" in str(error):
+                self._let_go(str(error))
+                self._enter(events, rows)
+                return
             raise EnvironmentFailure(
                 f"the index of the store cannot be written: {error}", help="`runner store reindex` makes it anew"
             ) from error
@@ -935,8 +1040,11 @@ class LocalLedger:
                         for _, kind, digest, _ in self.store.entries(output["digest"]):
                             if kind in ("file", "exec"):
                                 rows.append(self.store.note(self.store.object(digest, "file"), digest))
-        if rows and not (sys.platform == "linux" and worker.libc().syncfs(self.journal) == 0):
+        if rows and sys.platform != "linux":
             os.sync()
+        elif rows:
+            for place in {os.stat(place).st_dev: place for place in self.store.places()}.values():
+                _sync_disk(place)
         return rows
 
     def inbox(self) -> list[tuple[str, Mapping[str, Any]]]:
@@ -982,5 +1090,6 @@ class LocalLedger:
         ) else None
         self.index.close()
         os.close(self.claims)
+        self._let_go("the run has ended")
         os.close(self.journal)
         os.close(self.lock)

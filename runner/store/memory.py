@@ -156,6 +156,7 @@ class MemoryLedger:
     def __init__(self, store: MemoryStore, id: str) -> None:
         self.store, self.id = store, id
         self.seen = 0  # messages that were returned
+        self.full = ""
 
     def append(self, events: Sequence[Event]) -> None:
         self.store.journals[self.id] += events
