@@ -207,8 +207,14 @@ def start(
     if form == "json":
         return go(lambda event: _print(json.event_line(event)))
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        from ..reporters.terminal import LiveTable
+        from ..reporters.terminal import LiveTable, silence
 
+        def hang_up(number: int, frame: object) -> None:
+            stop(number, frame)
+            if not os.isatty(1):  # it was: the terminal is closed, not only the signal sent
+                silence()
+
+        signal.signal(signal.SIGHUP, hang_up)
         with LiveTable(made, color(sys.stdout), estimate.seconds) as live:
             return go(live)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import TracebackType
 
@@ -25,6 +26,14 @@ _STYLES = {
 }
 
 
+def silence() -> None:
+    """Write to nowhere from now on: whoever read has gone, and that does not end a run."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for output in (1, 2):
+        os.dup2(nowhere, output)
+    os.close(nowhere)
+
+
 class LiveTable:
     """Lines for what has ended scroll by; below them stand the running steps and the progress."""
 
@@ -44,9 +53,18 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
-        self.live.__exit__(kind, error, place)
+        try:
+            self.live.__exit__(kind, error, place)
+        except OSError:
+            silence()
 
     def __call__(self, event: Event) -> None:
+        try:
+            self._tell(event)
+        except OSError:
+            silence()
+
+    def _tell(self, event: Event) -> None:
         match event:
             case StepStarted():
                 self.running[event.step] = (time.monotonic(), event.attempt)
