@@ -74,9 +74,8 @@ def ask(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 def start(folder: Path, *args: str, **more: Any) -> subprocess.Popen[str]:
     """Start the program."""
-    return subprocess.Popen(
-        [*RUNNER, *args], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
-    )  # fmt: skip
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+    return subprocess.Popen([*RUNNER, *args], cwd=folder, env=environment(), text=True, **streams)
 
 
 # --- the store ----------------------------------------------------------------------------------------------------
