@@ -565,6 +565,8 @@ class Warm:
 
     def answer(self) -> int | None:
         """Return the next number that the parent tells, or None if it has gone. A fast child's two come at once."""
+        import socket
+
         while b"\n" not in self.buffer:
             content, fds, _, _ = socket.recv_fds(self.socket, 64, 1)
             if not content:
