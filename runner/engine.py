@@ -534,6 +534,8 @@ class _Engine:
 
         Whoever has a claim has all that it needs and only works, so no two runs wait for each other.
         """
+        if self.claims.get(step.name) == fingerprint:  # its next attempt
+            return True
         ours = next((name for name, claimed in self.claims.items() if claimed == fingerprint), "")
         if not ours and self.ledger.claim(fingerprint):
             self.claims[step.name] = fingerprint
