@@ -106,6 +106,9 @@ def execute(
     engine = _Engine(plan, store, executor, workshop, run, ledger)
     try:
         yield from engine.events(waiting)
+    except EnvironmentFailure as failure:
+        yield from engine.give_up(failure)
+        raise
     finally:
         if engine.writing is not None:
             engine.writing.join()
@@ -316,13 +319,32 @@ class _Engine:
         self.writing = None
         if self.unwritten is not None:
             raise self.unwritten
-        for event in self.batch:
+        written, self.batch = self.batch, []
+        for event in written:
             if isinstance(event, StepEnded | AttemptFailed):
                 self._release(event.step)
         if self.ledger.full and not self.schedule.held:
             self.reason = self.reason or f"the store cannot be written: {self.ledger.full}"
             self._no_room(self.reason)
-        return self.batch
+        return written
+
+    def give_up(self, failure: EnvironmentFailure) -> list[Event]:
+        """End all, since the disk fails: what could not be written has failed; return the end that could be."""
+        self.executor.stop(None, kill=True)
+        if self.writing is not None:
+            self.writing.join()
+        lost = [*self.batch, *self.pending]
+        names = {e.step for e in lost if isinstance(e, StepEnded)} | {*self.evaluated}
+        events: list[Event] = [e for e in lost if isinstance(e, RunStarted)]
+        now = round(time.time(), 3)
+        events += [
+            StepEnded(step=n, status="failed", cause="environment", reason=failure.text, at=now) for n in sorted(names)
+        ]
+        events.append(RunEnded(status="failed", reason=failure.text, exit_code=failure.exit_status, at=now))
+        with contextlib.suppress(EnvironmentFailure):  # then it is interrupted
+            self.ledger.conclude(events)
+            return events
+        return []
 
     def _no_room(self, why: str) -> None:
         """Begin nothing more, and end what runs: the ledger has kept room to tell how that ends."""

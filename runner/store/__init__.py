@@ -46,6 +46,9 @@ class Ledger(Protocol):
     def append(self, events: Sequence[Event]) -> None:
         """Keep events; when this returns, they and all artifacts that they name survive a power cut."""
 
+    def conclude(self, events: Sequence[Event]) -> None:
+        """Keep the last events of a run after `append` has failed, on the room that is kept for them."""
+
     def log(self, step: str, attempt: int) -> str:
         """Return the path of an attempt's log."""
 

@@ -934,6 +934,7 @@ class LocalLedger:
             f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
         self.claims = os.open(f"{store.path}/claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.size = os.fstat(self.journal).st_size  # of what is told
         self._sync_folders()
         self.index = store._connect(f"{store.path}/index.db")  # its own: it writes while others read
 
@@ -986,11 +987,37 @@ class LocalLedger:
             rows = self._barrier(events)
             lines, total = journal.written(events, self.sum)
             self._write(lines)
-            self.sum = total
             os.fdatasync(self.journal)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.journal, self.size)  # what is not durable is not written
             raise EnvironmentFailure(f"the journal of run {self.id} cannot be written: {error.strerror}") from error
+        self.sum, self.size = total, self.size + len(lines)
         self._enter(events, rows)
+
+    def conclude(self, events: Sequence[Event]) -> None:
+        """Write the end of a run whose journal could not be written: into a new file, for a sync that failed once may lie
+        the next time; or, where that has no room, behind what is told."""
+        self._let_go("the run has failed")
+        path = f"{self.folder}/journal.jsonl"
+        lines, _ = journal.written(events, self.sum)
+        try:
+            with open(path, "rb") as old, open(f"{path}.new", "wb") as new:
+                new.write(old.read(self.size) + lines)
+                new.flush()
+                os.fsync(new.fileno())
+            os.replace(f"{path}.new", path)
+            self._sync_folders()
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{path}.new")
+            try:
+                self._write(lines)
+                os.fdatasync(self.journal)
+            except OSError as error:
+                raise EnvironmentFailure(f"the end of run {self.id} cannot be written: {error.strerror}") from error
+        with contextlib.suppress(EnvironmentFailure):
+            self._enter(events, ())
 
     def _write(self, lines: bytes) -> None:
         """Append to the journal, all or nothing; where there is no room, in that of the ballast."""

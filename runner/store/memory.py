@@ -161,6 +161,9 @@ class MemoryLedger:
     def append(self, events: Sequence[Event]) -> None:
         self.store.journals[self.id] += events
 
+    def conclude(self, events: Sequence[Event]) -> None:
+        self.append(events)
+
     def log(self, step: str, attempt: int) -> str:
         return ""
 

@@ -131,7 +131,7 @@ def _lacks(store: Path, output: dict[str, Any]) -> Iterator[str]:
     places = [store / "objects/sha256" / digest[:2] / digest]
     if output["type"] == "dir":
         places = [store / "trees" / digest]
-        if places[0].exists():
+        if places[0].exists() and hashlib.sha256(places[0].read_bytes()).hexdigest() == digest:
             entries = json.loads(places[0].read_bytes())["entries"]
             inner = [content.removeprefix("sha256:") for _, kind, content, _ in entries if kind in ("file", "exec")]
             places += [store / "objects/sha256" / d[:2] / d for d in inner]

@@ -240,6 +240,7 @@ def test_two_hundred_random_kills_lose_nothing(tmp_path):
 
 @pytest.mark.reliability("D01", "E08")
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("call", ["fsync", "mkdir", "fdatasync", "write"])
 def test_a_plan_whose_apply_was_killed_early_can_be_applied_or_its_run_retried(tmp_path, whole, call):
     folder = three_steps(tmp_path / "p")
