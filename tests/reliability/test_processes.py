@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,11 @@ ESCAPES = {
     "stopped": f"python -c '{STOPPED}'",
     "own reaper": f"python -c '{REAPER}'",
 }
+
+
+def ways(*quick: str) -> list[Any]:
+    """All ways to get away; those that are not named are for the slow lane."""
+    return [pytest.param(way, marks=[] if way in quick else [pytest.mark.slow]) for way in ESCAPES]
 
 
 def becoming(user: str) -> list[str]:
@@ -198,7 +204,7 @@ def test_an_output_that_is_not_what_was_declared_fails_and_is_not_cached(project
 
 
 @pytest.mark.reliability("C05", "H05")
-@pytest.mark.parametrize("way", ESCAPES)
+@pytest.mark.parametrize("way", ways("background", "daemon", "refork", "deaf"))
 def test_what_gets_away_from_a_step_is_ended_before_its_outputs_are_taken(project, way):
     escaping(project, way, "sleep 0.3", "    grace_period: 500ms\n")
     started = time.monotonic()
@@ -368,7 +374,7 @@ def ended_of(pid: int, terminal: int | None) -> list[int]:
 
 
 @pytest.mark.reliability("D03", "H05")
-@pytest.mark.parametrize("way", ESCAPES)
+@pytest.mark.parametrize("way", ways("setsid", "daemon", "stopped", "own reaper"))
 def test_when_the_runner_is_killed_no_process_of_a_step_is_left(project, way):
     escaping(project, way, f"test -e {project.root}/go || sleep 3600")
     process = project.start("apply", "p.yaml")
