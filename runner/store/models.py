@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import EnvironmentFailure, Moved, StoreDamaged, UsageError, suggest
+from ..values import digest_of
 
 FORMAT = 1
 STATUSES = ("pending", "approved", "rejected")
@@ -124,6 +125,8 @@ def _read(place: str, number: int) -> dict[str, Any]:
         raise EnvironmentFailure(f"{place}/{number}.json has format {value['format']}; this runner knows {FORMAT}")
     if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in _FIELDS.items()):
         raise StoreDamaged(f"{place}/{number}.json is not a version of a model", help=_MEND)
+    if value.pop("checksum", None) not in (None, digest_of(value)):
+        raise StoreDamaged(f"{place}/{number}.json was changed after it was written", help=_MEND)
     return value
 
 
@@ -131,7 +134,7 @@ def _write(place: str, number: int, value: Mapping[str, Any]) -> None:
     """Write a version: afterwards the file is as it was, or all of this, also at a power cut."""
     partial = f"{place}/.{number}-{os.getpid()}"
     with open(partial, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=True) + "\n")
+        file.write(json.dumps({**value, "checksum": digest_of(value)}, indent=1, ensure_ascii=True) + "\n")
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, f"{place}/{number}.json")

@@ -247,16 +247,24 @@ def test_what_a_plain_user_may_not_read_is_damage_and_the_rest_is_read(ran):
 
 # every byte
 
-KINDS = {"object": "objects/sha256/*/*", "manifest": "trees/*", "journal": "runs/*/journal.jsonl", "index": "index.db"}
-KEYS = {"format": "format", "plan mark": "plans/*", "model": "models/*/*.json"}
+KINDS = {
+    "object": "objects/sha256/*/*", "manifest": "trees/*", "journal": "runs/*/journal.jsonl", "index": "index.db", "format": "format",
+    "plan mark": "plans/[0-9a-f]*", "model": "models/*/*.json",
+}  # fmt: skip
+REUSED = {
+    "object",
+    "manifest",
+    "format",
+}  # what a plan stands on; a changed journal or index is told, or takes nothing wrong
 
 
 def whole_store(project: Project) -> tuple[Path, dict[str, str]]:
     """Return a store with two runs, and the digests of the plans that reuse all they made."""
-    project.pipeline(PIPELINE)
+    project.pipeline(PIPELINE + "      r: {kind: register, model: $(steps.b.outputs.o), group: g}\n")
     project.request("select: [b]\nparams: {x: 3}\n", name="part")
-    for x in "12":
-        assert project.runner("apply", "p.yaml", "-p", f"x={x}").code == 0
+    assert project.runner("plan", "p.yaml", "--out", "plan.json").code == 0
+    for args in (["plan.json"], ["p.yaml", "-p", "x=2"]):
+        assert project.runner("apply", *args).code == 0
     return project.root / ".runner", plans(project)
 
 
@@ -321,7 +329,7 @@ def change_bytes(project: Project, count: int, seed: int) -> dict[str, list[str]
         # A byte of the index that nothing is read from says nothing wrong; all others must be found.
         silent = kind == "index" and dump(path / "index.db") == text
         what = f"{name} byte {place} xor {by} (seed {seed})"
-        if not told_on_reuse(project, before) and kind not in ("index", "journal"):
+        if not told_on_reuse(project, before) and kind in REUSED and not harmless(kind, content):
             missed["reuse"].append(what)
         shutil.rmtree(path)
         shutil.copytree(kept, path)
@@ -329,6 +337,11 @@ def change_bytes(project: Project, count: int, seed: int) -> dict[str, list[str]
         if not silent and not told_by_verify(path):
             missed["verify"].append(what)
     return missed
+
+
+def harmless(kind: str, content: bytes) -> bool:
+    """A blank for a line feed behind the number of the format says the same."""
+    return kind == "format" and content.strip() == b"1"
 
 
 @pytest.mark.reliability("G01", "G02")
