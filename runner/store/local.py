@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import select
 import signal
 import stat
@@ -88,9 +89,9 @@ class LocalStore:
             raise EnvironmentFailure(f"the store {self.path} cannot be made: {error.strerror}") from error
 
     def _check_format(self) -> None:
-        with open(f"{self.path}/format") as file:
-            text = file.read().strip()
-        if not text.isdigit() or int(text) < 1:
+        with open(f"{self.path}/format", encoding="ascii", errors="backslashreplace") as file:
+            text = file.read(100).strip()
+        if not re.fullmatch("[1-9][0-9]*", text):
             raise StoreDamaged(f"{self.path}/format is not a number: {text[:40]!r}")
         if int(text) > FORMAT:
             raise EnvironmentFailure(
@@ -111,9 +112,7 @@ class LocalStore:
 
         place = f"{self.path}/index.db"
         if not self.exists:
-            connection = sqlite3.connect(":memory:", isolation_level=None)
-            connection.executescript(_TABLES)
-            return connection
+            return self.empty_index()
         for end in ("", "-wal", "-shm"):
             if os.path.islink(
                 f"{place}{end}"
@@ -132,11 +131,12 @@ class LocalStore:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise EnvironmentFailure(f"{place}: {error}") from error
-            return self._read_only(place)  # no right to write, or no room
-        except sqlite3.DatabaseError:
-            with contextlib.suppress(OSError):
-                for end in ("", "-wal", "-shm"):
-                    os.replace(f"{place}{end}", f"{self.path}/quarantine/index.db{end}")
+            if getattr(error, "sqlite_errorcode", 1) & 0xFF != 1:
+                return self._read_only(place)  # no right to write, or no room
+            self._put_index_aside()  # 1 is a table or column that is not there any more
+            connection = self._connect(place)
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # also of the names in an error's text
+            self._put_index_aside()
             connection = self._connect(place)
         try:
             if self._fill(connection):
@@ -145,6 +145,16 @@ class LocalStore:
             if "locked" in str(error):
                 raise EnvironmentFailure(f"{place}: {error}") from error
             return self._read_only(place)
+        return connection
+
+    @staticmethod
+    def empty_index() -> sqlite3.Connection:
+        """Return an index of nothing, in memory."""
+        import sqlite3
+
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
         return connection
 
     @staticmethod
@@ -261,7 +271,7 @@ class LocalStore:
     @staticmethod
     def row_sum(fingerprint: str, run: str, step: str, detail: str) -> int:
         """Return what tells whether a row of a success is as it was entered."""
-        return crc32("\n".join((fingerprint, run, step, detail)).encode())
+        return crc32(f"{fingerprint}\n{run}\n{step}\n{detail}".encode())
 
     @staticmethod
     def summary_of(record: RunRecord, ended: bool) -> tuple[dict[str, Any], str]:
@@ -275,9 +285,10 @@ class LocalStore:
 
         try:
             return self.index.execute(query, values).fetchall()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            # What Python cannot decode has no code; 1 is a table or column that is not there any more.
+            if getattr(error, "sqlite_errorcode", 1) & 0xFF not in (1, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise EnvironmentFailure(f"the index of the store cannot be read: {error}") from error
             self._renew()
             return self.index.execute(query, values).fetchall()
 
@@ -285,10 +296,16 @@ class LocalStore:
         """Put a damaged index aside, and make it anew from the journals."""
         with contextlib.suppress(Exception):
             self.index.close()
+        self._put_index_aside()
+        self._connection = None
+        if os.path.lexists(f"{self.path}/index.db"):  # who may only read has the journals
+            self._connection = self.empty_index()
+            self._fill(self._connection)
+
+    def _put_index_aside(self) -> None:
         with contextlib.suppress(OSError):
             for end in ("", "-wal", "-shm"):
                 os.replace(f"{self.path}/index.db{end}", f"{self.path}/quarantine/index.db{end}")
-        self._connection = None
 
     # runs
 
@@ -577,7 +594,8 @@ class LocalStore:
         for step, seconds in self.rows(
             "SELECT step, seconds FROM successes WHERE pipeline=? ORDER BY seq DESC LIMIT ?", (pipeline, rows)
         ):
-            out.setdefault(step, []).append(seconds)
+            if isinstance(seconds, float | int):
+                out.setdefault(step, []).append(seconds)
         return out
 
     def keep(self, path: str, digest: str) -> None:
@@ -602,6 +620,13 @@ class LocalStore:
                     os.unlink(partial)
 
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
+        try:
+            return self._runs(pipeline, limit)
+        except (ValueError, TypeError):  # a summary that is none
+            self._renew()
+            return self._runs(pipeline, limit)
+
+    def _runs(self, pipeline: str | None, limit: int | None) -> list[RunSummary]:
         where, values = (
             ("WHERE pipeline=? AND summary IS NOT NULL", [pipeline]) if pipeline else ("WHERE summary IS NOT NULL", [])
         )
@@ -750,7 +775,10 @@ class LocalStore:
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(os.lstat(path).st_mode):
                     return "is no file"  # a link would bring bytes that may change, a pipe would have to be waited for
-                return "" if self.digest(path, trust=not whole) == digest else "has other bytes"
+                if self.digest(path, trust=not whole) == digest:
+                    return ""
+                self._noted.pop(path, None)  # of objects only what is right is kept
+                return "has other bytes"
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         return "is missing"
@@ -790,7 +818,7 @@ class LocalStore:
             noted = self._noted.get(path) or self._known.get(path)
             if noted is None:
                 noted = next(iter(self.rows("SELECT mark, digest FROM files WHERE path=?", (path,))), None)
-            if noted and noted[0] == mark:
+            if noted and noted[0] == mark and isinstance(noted[1], str):
                 return noted[1]
         with open(path, "rb") as file:
             digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

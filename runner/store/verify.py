@@ -165,11 +165,15 @@ class _Rows:
             for (line,) in index.execute("PRAGMA integrity_check"):
                 if line != "ok":
                     self._wrong(line.splitlines()[-1])
+            query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+            if index.execute(query).fetchall() != store.empty_index().execute(query).fetchall():
+                self._wrong("its tables are not those that were made")
             for id, *row in index.execute("SELECT id, pipeline, status, request_digest, summary FROM runs"):
                 if row[-1] is not None:
                     self.runs[str(id)] = tuple(row)
             for run, *row, sum, sound in index.execute(
-                "SELECT run, fingerprint, step, detail, sum, pipeline=(SELECT pipeline FROM runs WHERE id=run) FROM successes"
+                "SELECT run, fingerprint, step, detail, sum, pipeline=(SELECT pipeline FROM runs WHERE id=run)"
+                " AND seconds=coalesce(json_extract(detail, '$.seconds'), 0) FROM successes"
             ):
                 if sum != store.row_sum(row[0], run, row[1], row[2]) or not sound:
                     self._wrong(f"a result of {row[1]} in run {run} is not what was entered")
@@ -185,14 +189,15 @@ class _Rows:
         """Compare the digests that were noted with those of the files, as far as these are what was noted."""
         inside = tuple(f"{place}/" for place in self.store.places())
         for path, mark, digest in rows:
-            if path.startswith(inside) and digest == f"sha256:{os.path.basename(path)}":
-                continue  # right, or damage of the file
-            try:
-                found = os.stat(path)
-                same = stat.S_ISREG(found.st_mode) and self.store.mark_of(found) == mark
-                wrong = same and self.store.digest(path, trust=False) != digest
-            except (OSError, ValueError):
-                continue
+            if path.startswith(inside):
+                wrong = digest != f"sha256:{os.path.basename(path)}"
+            else:
+                try:
+                    found = os.stat(path)
+                    same = stat.S_ISREG(found.st_mode) and self.store.mark_of(found) == mark
+                    wrong = same and self.store.digest(path, trust=False) != digest
+                except (OSError, ValueError):
+                    continue
             if wrong:
                 self._wrong(f"{path} has not the digest that was noted")
 

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import re
 import shutil
 import sqlite3
 import struct
@@ -282,10 +283,16 @@ def plans(project: Project) -> dict[str, str]:
 
 
 def dump(index: Path) -> list[str]:
-    """Return all that an index says, or nothing if it cannot be read."""
+    """Return all that an index says, or nothing if it cannot be read.
+
+    Of which file and when a digest was noted is left out: where that has changed, the file is read again.
+    """
     try:
         connection = sqlite3.connect(f"file:{index}?mode=ro", uri=True)
-        return [*connection.iterdump(), str(connection.execute("PRAGMA user_version").fetchone())]
+        lines = [
+            re.sub(r"""(INTO "files" VALUES\().*(,[^,]*\);)""", r"\1FILE\2", line) for line in connection.iterdump()
+        ]
+        return [*lines, str(connection.execute("PRAGMA user_version").fetchone())]
     except (sqlite3.Error, UnicodeDecodeError):
         return []
 
@@ -341,7 +348,7 @@ def change_bytes(project: Project, count: int, seed: int) -> dict[str, list[str]
 
 def harmless(kind: str, content: bytes) -> bool:
     """A blank for a line feed behind the number of the format says the same."""
-    return kind == "format" and content.strip() == b"1"
+    return kind == "format" and content.decode("latin-1").strip() == "1"
 
 
 @pytest.mark.reliability("G01", "G02")
