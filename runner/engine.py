@@ -990,7 +990,7 @@ class _Engine:
             reference=plan.reference.record.id if plan.reference else "", trial=plan.request.trial, title=plan.request.name,
             labels={**plan.pipeline.labels, **plan.request.labels}, decisions={n: d.name for n, d in plan.decisions.items()},
             accepted=tuple({"step": a.step, "cause": a.cause, "reason": a.reason} for a in plan.request.accept), workers=self.schedule.capacity.workers,
-            estimate=round(self.workshop.estimate, 3), finals=tuple(plan.pipeline.finals), files=files_of(plan),
+            estimate=round(self.workshop.estimate, 3), finals=tuple(plan.pipeline.finals), files=files_of(plan), number=self.ledger.number,
         )  # fmt: skip
 
     def _status(self) -> tuple[str, str]:

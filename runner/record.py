@@ -48,6 +48,7 @@ class RunStarted(Event):
     workers: int = 1
     estimate: float = 0.0  # seconds that were expected
     finals: tuple[str, ...] = ()  # steps of `finally`
+    number: int = 0  # of the run in its store: a later one has a higher number, whatever its clock says
     files: Mapping[str, str] = field(
         default_factory=dict
     )  # what a run that may wait was planned with: digests by location

@@ -41,6 +41,7 @@ class RunSummary:
 class Ledger(Protocol):
     """The journal of one run, written by the run's owner alone."""
 
+    number: int  # of the run in its store: a later one has a higher number, whatever its clock says
     full: str  # what was said when there was no room any more; from then on there is only room to end the run
 
     def append(self, events: Sequence[Event]) -> None:

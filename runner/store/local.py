@@ -193,8 +193,10 @@ class LocalStore:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={INDEX_FORMAT}")
         records = [r for id in os.listdir(f"{self.path}/runs") if (r := self._record(id))]
-        for record in sorted(records, key=lambda r: (r.started.at, r.id)):
-            connection.execute("INSERT INTO runs (id, status) VALUES (?, 'running')", (record.id,))
+        last = 0
+        for record in sorted(records, key=lambda r: (r.started.number, r.started.at, r.id)):
+            last = max(last + 1, record.started.number)
+            connection.execute("INSERT INTO runs (seq, id, status) VALUES (?, ?, 'running')", (last, record.id))
             ended = [record.ended] if record.ended else []
             self._enter(connection, record.id, [record.started, *record.steps.values(), *ended], record.id)
         connection.execute("COMMIT")
@@ -401,11 +403,11 @@ class LocalStore:
         for _ in range(100):
             id = f"{stamp}-{''.join(_ALPHABET[byte % 32] for byte in os.urandom(4))}"
             try:
-                self.index.execute("INSERT INTO runs (id, status) VALUES (?, 'running')", (id,))
+                number = self.index.execute("INSERT INTO runs (id, status) VALUES (?, 'running')", (id,)).lastrowid
                 if self._copied:
                     raise EnvironmentFailure(f"the index of the store {self.path} cannot be written")
                 os.mkdir(f"{self.path}/runs/{id}")
-                return id, LocalLedger(self, id)
+                return id, LocalLedger(self, id, number=number or 0)
             except FileExistsError:
                 continue
             except EnvironmentFailure:
@@ -945,8 +947,8 @@ def _sync_disk(place: str) -> None:
 class LocalLedger:
     """The journal of one run, its lock, and the barrier in front of it."""
 
-    def __init__(self, store: LocalStore, id: str, new: bool = True) -> None:
-        self.store, self.id = store, id
+    def __init__(self, store: LocalStore, id: str, new: bool = True, number: int = 0) -> None:
+        self.store, self.id, self.number = store, id, number
         self.folder = f"{store.path}/runs/{id}"
         self.sum: int | None = 0  # of the journal so far; None: a journal of an earlier format goes on as it began
         self.read: set[str] = set()  # messages of the inbox

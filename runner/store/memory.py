@@ -157,6 +157,7 @@ class MemoryLedger:
         self.store, self.id = store, id
         self.seen = 0  # messages that were returned
         self.full = ""
+        self.number = list(store.journals).index(id) + 1
 
     def append(self, events: Sequence[Event]) -> None:
         self.store.journals[self.id] += events
