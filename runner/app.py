@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import engine
+from . import engine, sealing
 from .axes import AxisError
 from .decide import Cut, Decision, Kept, Reuse, Run
 from .document import Document, Keys
@@ -235,6 +235,7 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
     """Return the plan of a request. Executes nothing, imports nothing of the project, opens no connection."""
     try:
         made = _plan(asked, store)
+        made = replace(made, notes=(*made.notes, *sealing.notes(starting(made))))
         _keep(asked, store)
         if not store.exists and (os.environ.get("CI") or os.environ.get("RUNNER_STORE")):
             made = replace(made, notes=(*made.notes, "there is no store here, so this plan knows of no earlier run"))
@@ -527,9 +528,17 @@ def _runtime_lacks(runtime: Runtime, project: Project, store: LocalStore) -> str
 
 
 def lacks(
-    made: Plan, project: Project, store: LocalStore, workers_memory: int, ended: Container[str] = ()
+    made: Plan,
+    project: Project,
+    store: LocalStore,
+    workers_memory: int,
+    ended: Container[str] = (),
+    attempt: bool = False,
 ) -> list[tuple[str, str]]:
-    """Return each step that would run and what this machine lacks for it: a program or memory (W310)."""
+    """Return each step that would run and what this machine lacks for it: a program or memory (W310).
+
+    With `attempt`, what only an attempt can tell is tried.
+    """
     found = []
     path = engine.search_path()
 
@@ -539,6 +548,8 @@ def lacks(
 
     for step in starting(made, ended):
         name = step.name
+        if step.isolation == "bwrap" and (unable := sealing.bubblewrap_lacks(attempt)):
+            found.append((name, unable))
         if step.runtime and step.runtime.kind != "host":
             if missing := _runtime_lacks(step.runtime, project, store):
                 found.append((name, missing))
@@ -556,7 +567,7 @@ def lacks(
 
 def refuse_lacks(made: Plan, project: Project, store: LocalStore, ended: Container[str] = ()) -> None:
     """Raise EnvironmentFailure if a step that is sure to run cannot run on this machine."""
-    lacking = lacks(made, project, store, machine_memory(made), ended)
+    lacking = lacks(made, project, store, machine_memory(made), ended, attempt=True)
     sure = [(n, what) for n, what in lacking if not _may_not_run(made, n)]
     if sure:
         raise EnvironmentFailure(
@@ -630,6 +641,7 @@ def apply(
         interpreters=interpreters(steps, asked.project, store, tell),
         secrets=told,
         root=asked.project.root,
+        store=os.path.abspath(store.path),
         workers=size,
         cpu=made.request.cpu or max(processors, size),
         memory=made.request.memory,

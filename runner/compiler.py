@@ -429,7 +429,7 @@ class _Compiler:
             on_failure=body.get("on_failure", "fail"), timeout=timeout,
             grace_period=to_seconds(body.get("grace_period", "10s")), retry=_retry(retry), inputs=inputs,
             outputs=self.outputs[name], code=code, env=env, cpu=cpu, memory=memory, cache=policy,
-            workdir=body.get("workdir", "attempt"), success_codes=tuple(body.get("success_codes", (0,))),
+            workdir=body.get("workdir", "attempt"), isolation=body.get("isolation", "none"), network=body.get("network", True), success_codes=tuple(body.get("success_codes", (0,))),
             branch=self.branches.get(name), reads=frozenset(reader.steps), unguarded=frozenset(reader.unguarded),
             params=params, gate_params=frozenset(reader.params) - params, base=self.base, foreach=fan, runtime=runtime,
             files=tuple(tree for tree in (*inputs.values(), *own.values()) if isinstance(tree, ProjectPath)),
@@ -453,7 +453,20 @@ class _Compiler:
             self._check_argv(step, at)
         if step.workdir == "attempt":
             self._check_staged(step, at)
+        self._check_isolation(step, at)
         return step
+
+    def _check_isolation(self, step: Step, at: Keys) -> None:
+        if step.isolation == "bwrap" and step.runtime and step.runtime.kind == "container":
+            self.mistake(
+                "E121", "`isolation: bwrap` does not fit a step whose runtime is a container", (*at, "isolation"), key=True,
+                help="remove it: a container has an isolation of its own",
+            )  # fmt: skip
+        elif not step.network and step.isolation == "none":
+            self.mistake(
+                "E121", "`network: false` needs `isolation: bwrap`", (*at, "network"), key=True,
+                help="add `isolation: bwrap` to the step",
+            )  # fmt: skip
 
     def _check_staged(self, step: Step, at: Keys) -> None:
         """An output must not lie where code or a project file is put: the step would write over it."""

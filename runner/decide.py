@@ -250,7 +250,11 @@ class _Deciding:
         ended = record.steps[step.name]
         verdict = self.standing.verdicts[step.name]
         origin = f" via {record.id}" if ended.produced_by and ended.produced_by != record.id else ""
-        sealed = ", same as declared, unsealed" if step.workdir == "project" and verdict.word == "same" else ""
+        sealed = (
+            ", same as declared, unsealed"
+            if (step.workdir == "project" or ended.unsealed) and verdict.word == "same"
+            else ""
+        )
         was = (
             f", it was {word(ended.taken)}"
             if ended.taken is not None

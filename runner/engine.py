@@ -32,6 +32,7 @@ from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settl
 from .frozen import frozen
 from .gate import GOOD
 from .graph import Graph
+from .hints import Attempt, hints
 from .pipeline import WAITS, Runtime, Step
 from .plan import Plan, request_json
 from .record import (
@@ -49,8 +50,9 @@ from .record import (
     StepWaiting,
 )
 from .schedule import Capacity, Need, Schedule, next_wait
+from .sealing import needed, seal_of, unsealed
 from .select import selection_of
-from .steps import AT_ONCE, PROCESS, THREADS, Place, container
+from .steps import AT_ONCE, PROCESS, THREADS, Place, bubblewrap, container
 from .store import Ledger, Store
 from .store.models import STATUSES
 from .values import Artifact, Marked, file_name, plain_json, sha256, text_of, to_bytes, to_seconds
@@ -89,6 +91,7 @@ class Workshop:
     estimate: float = 0.0  # seconds that are expected, for the record
     interpreters: Mapping[Runtime, str] = field(default_factory=dict)  # of the environments that steps run in
     secrets: Mapping[str, str] = field(default_factory=dict)  # the values of those that steps of the plan are told
+    store: str = ""  # its folder, which is closed to steps as the project is
 
 
 def execute(
@@ -161,6 +164,7 @@ class _Engine:
         self.env["PATH"] = search_path()
         told = [(name, value.encode("utf-8", "surrogateescape")) for name, value in workshop.secrets.items()]
         self.mask = Redactor(told) if told else None
+        self.open: dict[str, tuple[str, ...]] = {}  # interpreter -> what it needs of the closed folders
         workers = min(workshop.workers, plan.pipeline.max_parallel or workshop.workers)
         self.schedule = Schedule(
             plan,
@@ -745,6 +749,10 @@ class _Engine:
             inside = {n: v for n, v in env.items() if n not in self.env or n in evaluated.env}
             argv, cleanup = container.argv(box, launch.argv, cwd, inside), container.cleanup(box)
             env = container.variables(env, self.env["PATH"])
+        seal = seal_of(step)
+        if seal == "bwrap":
+            argv = self._boxed(step, argv, root, cwd, links)
+        landlocked = seal == "landlock" and bool(self.workshop.store)
         timeout = settle(step.timeout, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
         return Call(
             step=step.name, attempt=attempt, root=root, work=work, cwd=cwd, argv=argv, env=env,
@@ -753,10 +761,27 @@ class _Engine:
             links=links, copies=copies, trees=trees,
             folders=tuple(dict.fromkeys(os.path.dirname(f"{work}/{o.path}") for o in step.outputs.values() if "/" in o.path)),
             outputs=outputs, success_codes=step.success_codes, timeout=to_seconds(timeout) if isinstance(timeout, str) else timeout or 0.0,
-            grace=step.grace_period, log_limit=self.workshop.log_limit, warm=launch.warm, interpreter=launch.parent, task=launch.task,
+            grace=step.grace_period, log_limit=self.workshop.log_limit, warm=launch.warm and seal != "bwrap", interpreter=launch.parent, task=launch.task,
             memory=0 if cleanup else need.memory, cleanup=cleanup, printed=launch.printed,
             secrets=tuple(self.workshop.secrets.items()),  # all: a step may have got another's secret by a file
+            closed=(self.workshop.root, self.workshop.store) if landlocked else (),
+            readable=self._open(step) if landlocked else (), boxed=seal == "bwrap",
         )  # fmt: skip
+
+    def _boxed(self, step: Step, argv: Sequence[str], root: str, cwd: str, links: Sequence[Any]) -> tuple[str, ...]:
+        """Return the argv that runs a step's program in a sandbox."""
+        inside = step.workdir == "project"
+        closed = (self.workshop.store,) if inside else (self.workshop.root, self.workshop.store)
+        readable = (*self._open(step), os.path.abspath(self.store.places()[0]), *(link[1] for link in links))
+        box = bubblewrap.Sandbox(root, readable, closed, step.network, (self.workshop.root,) if inside else ())
+        return bubblewrap.argv(box, argv, cwd)
+
+    def _open(self, step: Step) -> tuple[str, ...]:
+        """Return what of the closed folders the interpreter of a step needs."""
+        interpreter = self._interpreter(step)
+        if interpreter not in self.open:
+            self.open[interpreter] = needed(interpreter, self.env["PATH"], (self.workshop.root, self.workshop.store))
+        return self.open[interpreter]
 
     def _environment(
         self, step: Step, evaluated: Evaluated, root: str, cwd: str, work: str, attempt: int, values: str
@@ -903,11 +928,11 @@ class _Engine:
             )
             self.schedule.again(step.name, time.monotonic() + wait)
             return
-        notes = self._hints(step, outcome)
+        notes = self._hints(step, evaluated, outcome)
         self.end(
             self._success(
                 step, evaluated, status="failed", cause=outcome.cause, reason=outcome.message, attempt=outcome.attempt, seconds=round(outcome.seconds, 6),
-                exit_code=outcome.exit_code, signal=outcome.signal, tail=outcome.tail[-2000:], notes=notes,
+                exit_code=outcome.exit_code, signal=outcome.signal, tail=outcome.tail[-2000:], notes=notes, unsealed=unsealed(step),
             )
         )  # fmt: skip
 
@@ -955,30 +980,22 @@ class _Engine:
             self._success(
                 step, evaluated, status="succeeded", attempt=outcome.attempt, seconds=round(outcome.seconds, 6), exit_code=outcome.exit_code,
                 outputs={name: outputs[name] for name in step.outputs if name in outputs},
-                metrics={name: value for name, value in values.items() if step.outputs[name].metric}, notes=notes,
+                metrics={name: value for name, value in values.items() if step.outputs[name].metric}, notes=notes, unsealed=unsealed(step),
             )
         )  # fmt: skip
 
-    def _hints(self, step: Step, outcome: Outcome) -> tuple[str, ...]:
-        """Where a step missed a file that the project has, say which line to add (best effort)."""
-        hints = []
-        base = os.path.normpath(f"{self.workshop.root}/{step.base}")
-        for found in re.finditer(
-            r"No such file or directory: '([^'\n]+)'|No module named '([\w.]+)'|(?:^|: )([\w./-]+): No such file",
+    def _hints(self, step: Step, evaluated: Evaluated, outcome: Outcome) -> tuple[str, ...]:
+        """Where a step missed a file that the project has, say which line to add."""
+        if step.workdir == "project" or not outcome.tail:
+            return ()
+        named = (os.path.normpath(os.path.join(step.base, text)) for text in evaluated.artifacts)
+        scratch = os.path.realpath(self.ledger.scratch(step.name, outcome.attempt))
+        store = os.path.realpath(self.workshop.store or self.store.places()[0])
+        sealed = seal_of(step) in ("landlock", "bwrap")
+        return hints(
             outcome.tail,
-            re.M,
-        ):
-            path = found[1] or found[3] or found[2].replace(".", "/") + ".py"
-            if found[2] and not os.path.exists(f"{base}/{path}"):
-                path = found[2].replace(".", "/")
-            if (
-                not path.startswith("/")
-                and ".." not in path
-                and os.path.exists(f"{base}/{path}")
-                and step.workdir != "project"
-            ):
-                hints.append(f"the project has {path}, which the step does not declare: add it to `code` or `inputs`")
-        return tuple(dict.fromkeys(hints))
+            Attempt(self.workshop.root, step.base, store, scratch, frozenset({*step.code, *named}), sealed),
+        )
 
     # the run as a whole
 

@@ -24,9 +24,6 @@ PARAM_TYPES = ["string", "integer", "number", "boolean", "duration", "file", "di
 OUTPUT_TYPES = ["file", "dir", "string", "integer", "number", "boolean", "list", "object"]
 SCALAR = ["string", "number", "boolean"]
 
-# Fields and kinds of the language that this version refuses by name.
-LATER = {"step": {"isolation", "network"}}
-
 Schema = dict[str, Any]
 
 
@@ -382,6 +379,17 @@ PROCESS: dict[str, Schema] = {
         "enum": ["attempt", "project"],
         "default": "attempt",
         "description": "project: run in the pipeline's own folder, unsealed.",
+    },
+    "isolation": {
+        "type": "string",
+        "enum": ["none", "bwrap"],
+        "default": "none",
+        "description": "bwrap: in a sandbox of bubblewrap, where all but its own directory is read-only.",
+    },
+    "network": {
+        "type": "boolean",
+        "default": True,
+        "description": "false: no network, not even this machine's own; needs `isolation: bwrap`.",
     },
     "success_codes": {
         "type": "array",
@@ -843,10 +851,6 @@ def a_step(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} step"
 
 
-def _later(at: Keys, field: str) -> bool:
-    return len(at) == 2 and at[0] in ("steps", "finally") and field in LATER["step"]
-
-
 def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
     at: Keys = tuple(error.absolute_path)
     shown = ".".join(str(k) for k in at) or "the document"
@@ -863,15 +867,6 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
             known = list(error.schema.get("properties", ()))
             for key in value:
                 if key in known or any(re.search(p, key) for p in error.schema.get("patternProperties", ())):
-                    continue
-                if _later(at, key):
-                    yield document.diagnostic(
-                        "E112",
-                        f"`{key}` is not supported yet",
-                        (*at, key),
-                        key=True,
-                        help="remove it; a later version will read it",
-                    )
                     continue
                 hint = (
                     (not at and _of_another(schema, key))

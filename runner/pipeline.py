@@ -159,6 +159,8 @@ class Step:
     memory: Tree = None
     cache: CachePolicy = CachePolicy()
     workdir: str = "attempt"
+    isolation: str = "none"
+    network: bool = True
     success_codes: tuple[int, ...] = (0,)
     branch: Branch | None = None
     reads: frozenset[str] = frozenset()  # steps whose outputs are read

@@ -96,6 +96,7 @@ class StepEnded(Event):
     reused_from: str = ""
     notes: tuple[str, ...] = ()
     tail: str = ""  # the end of what a failed step printed
+    unsealed: str = ""  # why it could read and write what it does not declare
     answered: float = 0.0  # UTC seconds, when a step that waited was answered; the run may have gone on much later
 
     @property

@@ -242,6 +242,9 @@ class Project:
         self.root = root
         self.ids: dict[str, str] = {}
         (root / "runner.toml").touch()
+        # Where steps leave signs for a test: they are sealed from the project.
+        self.beside = root.with_name(f"{root.name}-beside")
+        self.beside.mkdir(exist_ok=True)
 
     def write(self, **files: str) -> None:
         """Write files; `__` in a name stands for `/`, a last `_` part for the ending: a__b_yaml."""

@@ -95,7 +95,6 @@ CASES = [
     ("B01-one", HEAD + "steps:\n  a: {kind: command, command: [x], needs: [a]}\n", "error[E215]: steps wait for each other: a -> a"),
     ("B01-two", HEAD + "steps:\n  a: {kind: command, command: [x], needs: [b]}\n  b: {kind: command, command: [x], needs: [a]}\n", "error[E215]: steps wait for each other: a -> b -> a"),
     ("B02", HEAD + "steps:\n  train: {kind: command, command: [x]}\n  b: {kind: command, command: [x], needs: [trian]}\n", "= help: did you mean `train`?"),
-    ("later-field", HEAD + "steps:\n  a: {kind: command, command: [x], isolation: bwrap}\n", "error[E112]: `isolation` is not supported yet"),
     ("finally-read", HEAD + "steps:\n  a: {kind: command, command: [x], needs: [f]}\nfinally:\n  f: {kind: command, command: [x]}\n", "error[E201]: no step `f`"),
     ("finally-name", HEAD + "steps:\n  a: {kind: command, command: [x]}\nfinally:\n  a: {kind: command, command: [x]}\n", "error[E106]: `a` is a step already"),
     ("finally-kind", HEAD + "steps:\n  a: {kind: command, command: [x]}\nfinally:\n  f: {kind: fail, message: x}\n", "bad.yaml:7:13: error[E107]"),

@@ -46,7 +46,7 @@ def text_of(project):
 def tuned(project, tmp_path):
     project.pipeline(TUNE)
     project.write(pick_py=PICK)
-    return {"env": {"COUNT": str(tmp_path / "count")}}
+    return {"env": {"COUNT": str(project.beside / "count")}}
 
 
 def test_outputs_are_lists_in_the_order_of_the_items_and_the_best_is_one_of_them(project, tmp_path):
@@ -59,7 +59,7 @@ def test_another_order_runs_no_item_and_a_new_value_runs_one(project, tmp_path):
     more = tuned(project, tmp_path)
     project.runner("apply", "p.yaml", **more)
     project.runner("apply", "p.yaml", "-p", "depths=[4, 6, 2]", **more)
-    assert sorted((tmp_path / "count").read_text().split()) == ["2", "4", "6"]
+    assert sorted((project.beside / "count").read_text().split()) == ["2", "4", "6"]
     assert text_of(project) == "['model 4', 'model 6', 'model 2'] [6, 4, 8] model 6 6 3"
 
 
@@ -430,7 +430,7 @@ class Counted:
     """A project whose items note that they ran, and fail where a file says so."""
 
     def __init__(self, project, tmp_path, axis="$(params.xs)", foreach="", more=""):
-        self.project, self.count, self.bad, self.go = project, tmp_path / "count", tmp_path / "bad", tmp_path / "go"
+        self.project, self.count, self.bad, self.go = project, *(project.beside / n for n in ("count", "bad", "go"))
         self.bad.touch()
         self.env = {"COUNT": str(self.count), "BAD": str(self.bad)}
         text = COUNTED.replace("AXIS", axis).replace("FOREACH", foreach).replace("MORE", more)

@@ -404,13 +404,13 @@ def test_h01_a_signal_stops_the_run_and_leaves_no_process(project, number, code)
     project.pipeline(
         "steps:\n"
         + "".join(
-            f"  s{i}: {{kind: shell, script: 'export COOKIE_H01={number.name}; touch {project.root}/up{i}; sleep 60 & wait'}}\n"
+            f"  s{i}: {{kind: shell, script: 'export COOKIE_H01={number.name}; touch {project.beside}/up{i}; sleep 60 & wait'}}\n"
             for i in range(4)
         )
         + "  end: {kind: shell, script: 'true', needs: [s0]}\n"
     )
     process = project.start("apply", "p.yaml", "--workers", "4")
-    while len(list(project.root.glob("up*"))) < 4:
+    while len(list(project.beside.glob("up*"))) < 4:
         time.sleep(0.02)
     asked = time.monotonic()
     process.send_signal(number)
@@ -424,9 +424,9 @@ def test_h01_a_signal_stops_the_run_and_leaves_no_process(project, number, code)
 
 
 def test_h02_a_second_signal_kills_at_once(project):
-    script(project, f"trap '' TERM\nexport COOKIE_H02=1\ntouch {project.root}/up\nsleep 60 & wait\nsleep 60")
+    script(project, f"trap '' TERM\nexport COOKIE_H02=1\ntouch {project.beside}/up\nsleep 60 & wait\nsleep 60")
     process = project.start("apply", "p.yaml")
-    while not (project.root / "up").exists():
+    while not (project.beside / "up").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -444,10 +444,10 @@ def test_d03_the_runner_is_killed_and_its_steps_end_the_run_is_interrupted_and_c
           second:
             kind: shell
             needs: [first]
-            script: export COOKIE_D03=1; touch {project.root}/up; test -e {project.root}/go || setsid sleep 60
+            script: export COOKIE_D03=1; touch {project.beside}/up; test -e {project.beside}/go || setsid sleep 60
     """)
     process = project.start("apply", "p.yaml")
-    while not (project.root / "up").exists():
+    while not (project.beside / "up").exists():
         time.sleep(0.02)
     time.sleep(0.3)
     process.kill()
@@ -458,7 +458,7 @@ def test_d03_the_runner_is_killed_and_its_steps_end_the_run_is_interrupted_and_c
         {"first": "succeeded", "second": "interrupted"},
     )
     run = project.record()["run"]
-    (project.root / "go").touch()
+    (project.beside / "go").touch()
     assert project.runner("retry", run).code == 0
     assert project.statuses() == {"first": "reused", "second": "succeeded"}
 
@@ -466,11 +466,11 @@ def test_d03_the_runner_is_killed_and_its_steps_end_the_run_is_interrupted_and_c
 def test_c07_a_killed_worker_costs_one_step(project):
     project.pipeline(
         "failure_policy: finish_independent\nsteps:\n"
-        f"  victim: {{kind: shell, script: 'touch {project.root}/up; sleep 60'}}\n"
+        f"  victim: {{kind: shell, script: 'touch {project.beside}/up; sleep 60'}}\n"
         + "".join(f"  s{i}: {{kind: shell, script: sleep 0.05}}\n" for i in range(10))
     )
     process = project.start("apply", "p.yaml", "--workers", "2")
-    while not (project.root / "up").exists():
+    while not (project.beside / "up").exists():
         time.sleep(0.02)
     victim = next(
         worker
@@ -492,11 +492,16 @@ def test_g06_an_input_that_is_edited_while_the_step_runs_fails_it(project):
           a:
             kind: shell
             inputs: {{table: data.txt}}
-            script: cat data.txt > o; echo 2 > {project.root}/data.txt
+            script: cat data.txt > o; touch {project.beside}/up; until test -e {project.beside}/go; do sleep 0.05; done
             outputs: {{o: {{type: file}}}}
     """)
-    answer = project.runner("apply", "p.yaml")
-    assert "  a: FAILED: its input ROOT/data.txt changed while it ran\n" in answer.out
+    process = project.start("apply", "p.yaml")
+    while not (project.beside / "up").exists():
+        time.sleep(0.05)
+    project.write(data_txt="2")
+    (project.beside / "go").touch()
+    out, _ = process.communicate()
+    assert "  a: FAILED: its input ROOT/data.txt changed while it ran\n" in project.plain(out)
     assert project.record()["steps"]["a"]["status"] == "failed"
 
 
@@ -610,9 +615,9 @@ def test_a_step_that_may_fail_fails_neither_the_run_nor_who_does_without_it(proj
 
 
 def test_a_run_is_stopped_from_another_shell_and_can_be_retried(project):
-    script(project, f"touch {project.root}/up; sleep 60; echo 1 > o.txt")
+    script(project, f"touch {project.beside}/up; sleep 60; echo 1 > o.txt")
     process = project.start("apply", "p.yaml")
-    while not (project.root / "up").exists():
+    while not (project.beside / "up").exists():
         time.sleep(0.02)
     run = project.record()["run"]
     assert str(project.runner("stop", run)) == "run R1 is asked to stop\n[exit 0]"
@@ -626,9 +631,9 @@ def test_a_run_is_stopped_from_another_shell_and_can_be_retried(project):
 
 
 def test_a_second_stop_kills(project):
-    script(project, f"trap '' TERM; touch {project.root}/up; sleep 60 & wait; sleep 60; echo 1 > o.txt")
+    script(project, f"trap '' TERM; touch {project.beside}/up; sleep 60 & wait; sleep 60; echo 1 > o.txt")
     process = project.start("apply", "p.yaml")
-    while not (project.root / "up").exists():
+    while not (project.beside / "up").exists():
         time.sleep(0.02)
     run = project.record()["run"]
     started = time.monotonic()
@@ -639,11 +644,11 @@ def test_a_second_stop_kills(project):
 
 
 def test_of_a_group_one_run_is_under_way_at_a_time(project):
-    script(project, f"touch {project.root}/up; sleep 4; echo 1 > o.txt")
+    script(project, f"touch {project.beside}/up; sleep 4; echo 1 > o.txt")
     project.request("concurrency: {group: nightly}\nforce: [a]")
     project.request("concurrency: {group: nightly, conflict: reject}", name="other")
     process = project.start("apply", "run.yaml")
-    while not (project.root / "up").exists():
+    while not (project.beside / "up").exists():
         time.sleep(0.02)
     refused = project.runner("apply", "other.yaml")
     waited = project.runner("apply", "run.yaml")
@@ -694,11 +699,11 @@ def test_a_failure_in_finally_changes_the_run_only_where_it_says_so(project):
 
 def test_finally_runs_after_a_stop(project):
     project.pipeline(f"""
-        steps: {{a: {{kind: shell, script: 'touch {project.root}/up; sleep 60'}}}}
+        steps: {{a: {{kind: shell, script: 'touch {project.beside}/up; sleep 60'}}}}
         finally: {{f: {{kind: shell, env: {{S: $(run.status)}}, script: 'echo "$S"'}}}}
     """)
     process = project.start("apply", "p.yaml")
-    while not (project.root / "up").exists():
+    while not (project.beside / "up").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)

@@ -40,6 +40,9 @@ class Call:
     memory: int = 0  # bytes that its processes may have together; 0 means no limit
     secrets: tuple[tuple[str, str], ...] = ()  # name, value: masked in all that it prints
     printed: str = ""  # a notebook among the outputs: what its cells have put out is masked, too
+    closed: tuple[str, ...] = ()  # folders of which its processes see what it is given only; empty: it is not sealed
+    readable: tuple[str, ...] = ()  # what they may read there beside its links
+    boxed: bool = False  # argv starts bubblewrap, which starts the step's program
     cleanup: tuple[str, ...] = ()  # argv that ends what a KILL does not reach: a container
 
 

@@ -96,6 +96,7 @@ def serve(preload: list[str]) -> None:
     import threading
     import traceback
 
+    landlock = neighbour()
     os.environ.update(dict(item.split("=", 1) for item in preload if "=" in item))
     for module in preload:
         if "=" not in module:
@@ -104,20 +105,21 @@ def serve(preload: list[str]) -> None:
     del atexit, hashlib, importlib, pathlib, threading, traceback
     server = socket.socket(fileno=0)
     buffer = b""
-    log = -1
+    given: list[int] = []  # the log and, for a sealed step, its ruleset
     while True:
-        content, fds, _, _ = socket.recv_fds(server, 1 << 20, 1)
+        content, fds, _, _ = socket.recv_fds(server, 1 << 20, 2)
         if not content:
             return
         buffer += content
-        log = fds[0] if fds else log  # they come with the first part of a message
+        given += fds  # they come with the first part of a message
         if not buffer.endswith(b"\n"):
             continue
         told, buffer = json.loads(buffer), b""
         pid = os.fork()
         if pid == 0:
-            become(told, log, server)
-        os.close(log)
+            become(told, given, server, landlock)
+        while given:
+            os.close(given.pop())
         pidfd = os.pidfd_open(pid)  # it cannot be collected yet: whoever signals it later hits nobody else
         socket.send_fds(server, [b"%d\n" % pid], [pidfd])
         os.close(pidfd)
@@ -125,7 +127,18 @@ def serve(preload: list[str]) -> None:
         server.sendall(b"%d\n" % status)
 
 
-def become(told: dict[str, Any], log: int, server: socket.socket) -> NoReturn:
+def neighbour() -> Any:
+    """Return the module of Landlock beside this file; not by `import`: a step's own module may be called the same."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("runner_landlock", f"{os.path.dirname(__file__)}/landlock.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def become(told: dict[str, Any], given: list[int], server: socket.socket, landlock: Any) -> NoReturn:
     """Turn the forked child into the step's process."""
     if told["procs"]:
         with open(told["procs"], "w") as file:
@@ -134,10 +147,12 @@ def become(told: dict[str, Any], log: int, server: socket.socket) -> NoReturn:
     server.close()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.closerange(3, 256)
+    os.dup2(given[0], 1)
+    os.dup2(given[0], 2)
     try:
+        for ruleset in given[1:]:
+            landlock.restrict(ruleset)
+        os.closerange(3, 256)
         os.environ.clear()
         os.environ.update(told["env"])
         os.chdir(told["cwd"])

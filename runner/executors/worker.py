@@ -8,6 +8,7 @@ should the worker itself be killed. The fields of a call are those of `executors
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import hashlib
@@ -23,7 +24,7 @@ from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import socket
+    pass
 
 Json = dict[str, Any]
 CHUNK = 1 << 16
@@ -527,7 +528,7 @@ class Warm:
         self.buffer = b""
         self.fds: list[int] = []
 
-    def start(self, call: Json, log: int, procs: str) -> int:
+    def start(self, call: Json, log: int, procs: str, seal: int | None) -> int:
         """Fork the step's child; return its pidfd. The socket tells how it ends.
 
         Its variables go over the socket, not through a file: they may hold secrets.
@@ -549,7 +550,7 @@ class Warm:
             self.socket, self.buffer = ours, b""
         told = {"task": call["task"], "env": call["env"], "cwd": call["cwd"], "procs": procs}
         message = json.dumps(told).encode() + b"\n"
-        sent = socket.send_fds(self.socket, [message], [log])
+        sent = socket.send_fds(self.socket, [message], [log] if seal is None else [log, seal])
         self.socket.sendall(message[sent:])
         if self.answer() is None:
             raise Failed("lost", "the parent of python steps ended")
@@ -595,15 +596,57 @@ class Parents:
         return {pid for warm in self.known.values() for pid in warm.pids}
 
 
+def sealed(call: Json) -> int | None:
+    """Return the Landlock ruleset that the step's process keeps to, or None where it keeps to none."""
+    if not call["closed"]:
+        return None
+    given = [*call["readable"], *(link[1] for link in call["links"])]
+    made: int = neighbour("landlock").ruleset(call["closed"], given, [call["root"]])
+    return made
+
+
+def spawn(call: Json, output: int, seal: int | None) -> subprocess.Popen[bytes]:
+    """Start the step's program."""
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            call["argv"], cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True,
+        )  # fmt: skip
+
+    if seal is None:
+        return start()
+    # A Landlock domain is the thread's, and what it starts has it too; this one ends, so the worker itself stays free.
+    # Not `threading`: its start waits for the thread once more, which is a millisecond on a busy machine.
+    made: list[subprocess.Popen[bytes] | Exception] = []
+    busy = _thread.allocate_lock()
+
+    def start_sealed() -> None:
+        try:
+            neighbour("landlock").restrict(seal)
+            made.append(start())
+        except Exception as error:  # raised again by the thread that asked
+            made.append(error)
+        finally:
+            busy.release()
+
+    busy.acquire()
+    _thread.start_new_thread(start_sealed, ())
+    busy.acquire()
+    if isinstance(made[0], Exception):
+        raise made[0]
+    return made[0]
+
+
 class Forked:
     """A process that was moved into its memory group before it became the step's program."""
 
-    def __init__(self, call: Json, output: int, procs: str) -> None:
+    def __init__(self, call: Json, output: int, procs: str, seal: int | None) -> None:
         told, tell = os.pipe()  # closed by a successful exec
         self.pid = os.fork()
         if self.pid == 0:
             try:
-                self._become(call, output, procs)
+                self._become(call, output, procs, seal)
             except OSError as error:
                 os.write(tell, b"%d" % (error.errno or 1))
             finally:
@@ -617,7 +660,7 @@ class Forked:
         self.returncode = 0
 
     @staticmethod
-    def _become(call: Json, output: int, procs: str) -> None:
+    def _become(call: Json, output: int, procs: str, seal: int | None) -> None:
         with open(procs, "w") as file:
             file.write("0")
         os.setsid()
@@ -626,10 +669,22 @@ class Forked:
             os.dup2(source, target)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.chdir(call["cwd"])
+        if seal is not None:
+            neighbour("landlock").restrict(seal)
         os.execvpe(call["argv"][0], call["argv"], call["env"])
 
     def wait(self) -> None:
         self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def tell_program(main: Any, pidfd: int, number: int) -> None:
+    """Signal the step's program: bubblewrap, which starts it for us, hands no signal on."""
+    inside = children(main.pid) if main is not None else []
+    own = children(inside[0]) if inside else []
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(own[0]) if own and _is_below(own[0]) else os.dup(pidfd)
+        send(pidfd, number)
+        os.close(pidfd)
 
 
 def send(pidfd: int, number: int) -> None:
@@ -684,18 +739,23 @@ def reap(spare: Set[int]) -> list[int]:
 def run(call: Json, control: Control | None, parents: Parents | None, spare: Set[int]) -> Json:
     """Run the attempt's process to its end, and to the end of all that it left; return what happened."""
     group = None
+    seal = sealed(call)
     if call["memory"]:
         group = neighbour("cgroup").memory_group(call["memory"], f"{os.getpid()}-{os.path.basename(call['root'])}")
     try:
-        ended = _run(call, control, parents, spare, group.procs_path if group else "")
+        ended = _run(call, control, parents, spare, group.procs_path if group else "", seal)
         ended["oom"] = group is not None and group.oom_killed()
         return ended
     finally:
+        if seal is not None:
+            os.close(seal)
         if group is not None:
             group.remove()
 
 
-def _run(call: Json, control: Control | None, parents: Parents | None, spare: Set[int], procs: str) -> Json:
+def _run(
+    call: Json, control: Control | None, parents: Parents | None, spare: Set[int], procs: str, seal: int | None
+) -> Json:
     read_end, write_end = os.pipe()
     log = Log(call["log"], call["log_limit"], call["secrets"])
     started = time.monotonic()
@@ -703,15 +763,12 @@ def _run(call: Json, control: Control | None, parents: Parents | None, spare: Se
     warm = parents.of(call) if parents is not None and call["warm"] else None
     try:
         if warm is not None:
-            pidfd = warm.start(call, write_end, procs)
+            pidfd = warm.start(call, write_end, procs, seal)
         elif procs:
-            main = Forked(call, write_end, procs)
+            main = Forked(call, write_end, procs, seal)
             pidfd = os.pidfd_open(main.pid)
         else:
-            main = subprocess.Popen(
-                call["argv"], cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=write_end, stderr=write_end,
-                start_new_session=True,
-            )  # fmt: skip
+            main = spawn(call, write_end, seal)
             pidfd = os.pidfd_open(main.pid)
     except OSError as error:
         os.close(read_end)
@@ -780,7 +837,10 @@ def _supervise(
             why = "timeout"
         if why and asked is None and status is None:
             asked = now
-            send(pidfd, signal.SIGTERM)
+            if call["boxed"]:
+                tell_program(main, pidfd, signal.SIGTERM)
+            else:
+                send(pidfd, signal.SIGTERM)
         force = control is not None and control.kill
         if (
             asked is not None
@@ -796,7 +856,9 @@ def _supervise(
             alive = reap(spare)
             if alive:
                 empty = 0
-                if not leftover:
+                if call["boxed"]:
+                    end_all(spare)  # its sandbox is ending anyway: what is left was told nothing of its own
+                elif not leftover:
                     leftover = True
                     asked = asked or now
                     send_all(spare, signal.SIGTERM)

@@ -96,10 +96,10 @@ def test_outputs_are_listed_and_copied(ran):
 
 def test_follow_prints_until_the_run_has_ended(project):
     project.pipeline(
-        f"steps: {{a: {{kind: shell, script: 'for i in 1 2 3; do echo $i; touch {project.root}/up; sleep 0.3; done'}}}}"
+        f"steps: {{a: {{kind: shell, script: 'for i in 1 2 3; do echo $i; touch {project.beside}/up; sleep 0.3; done'}}}}"
     )
     process = project.start("apply", "p.yaml")
-    while not (project.root / "up").exists():
+    while not (project.beside / "up").exists():
         pass
     followed = project.runner("logs", project.record()["run"], "--follow").out
     process.communicate()

@@ -1,0 +1,227 @@
+"""Folders that are closed, and what in them is open -> a Landlock ruleset; a ruleset -> a process that keeps to it.
+
+Landlock only grants: what no rule names is refused. So everything beside the ways from `/` to the closed folders gets
+a rule that grants all, and what is open in them a rule of its own. The folders on these ways are in no rule: they can
+be passed and looked into by name, but not listed, and nothing is made in them directly.
+
+A stand-alone module of the standard library: the worker, and the parent of python steps, import it by themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+# Rights of files, then of folders; each version of the interface knows some more.
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+MAKE_BLOCK, REFER, TRUNCATE, IOCTL_DEV = 1 << 11, 1 << 13, 1 << 14, 1 << 15
+_OF_VERSION = ((1, (1 << 13) - 1), (2, REFER), (3, TRUNCATE), (5, IOCTL_DEV))
+_OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+_READ = EXECUTE | READ_FILE | READ_DIR
+_HELD = 256  # entries that stay open from one attempt to the next
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_fast = ctypes.PyDLL(None)  # for calls that are many and do not wait
+_CREATE, _ADD, _RESTRICT = 444, 445, 446
+_NO_NEW_PRIVILEGES = 38
+
+
+def version() -> int:
+    """Return the version of Landlock that this kernel has; 0 where it has none, or may not be asked for it."""
+    if sys.platform != "linux":
+        return 0
+    found: int = _libc.syscall(_CREATE, None, ctypes.c_size_t(0), 1)
+    return max(0, found)
+
+
+def ruleset(closed: Sequence[str], readable: Iterable[str], writable: Iterable[str]) -> int:
+    """Return a new ruleset, a file descriptor: in the `closed` folders nothing is open but what the others name.
+
+    What is executed is read. A path that is a symlink opens what it leads to. Raises OSError where a path is gone.
+    """
+    known = sum(rights for since, rights in _OF_VERSION if since <= version())
+    given = known & ~MAKE_BLOCK  # the disk that holds a closed folder must not be reached by another name
+    made = _checked(_libc.syscall(_CREATE, struct.pack("=Q", known), ctypes.c_size_t(8), 0))
+    try:
+        add = _fast.syscall
+        for rule in _around(tuple(closed), given):
+            add(_ADD, made, 1, rule, 0)  # what cannot be opened by a rule stays refused
+        for paths, rights in ((readable, _READ), (writable, given)):
+            for path in paths:
+                _open(made, path, rights)
+    except BaseException:
+        os.close(made)
+        raise
+    return made
+
+
+def restrict(ruleset: int) -> None:
+    """Bind this thread, and what it starts from now on, to a ruleset; there is no way back.
+
+    Who may not otherwise do so gives up to gain rights by a program first (set-user-ID).
+    """
+    if _libc.syscall(_RESTRICT, ruleset, 0) == 0:
+        return
+    if ctypes.get_errno() == errno.EPERM:
+        zero = ctypes.c_ulong(0)
+        _checked(_libc.prctl(_NO_NEW_PRIVILEGES, ctypes.c_ulong(1), zero, zero, zero))
+    _checked(_libc.syscall(_RESTRICT, ruleset, 0))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def _open(made: int, path: str, rights: int) -> None:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        _checked(_libc.syscall(_ADD, made, 1, _rule(fd, stat.S_ISDIR(os.fstat(fd).st_mode), rights), 0))
+    finally:
+        os.close(fd)
+
+
+# --- what lies beside ---------------------------------------------------------------------------------------------
+
+
+class _Around:
+    """The rules for all that lies beside the ways to closed folders, and when they were found."""
+
+    def __init__(self, closed: tuple[str, ...]) -> None:
+        self.mounts = _mounts()
+        self.shut = _shut(closed, self.mounts)
+        self.ways = {way for path in self.shut for way in _ways(path) if way not in self.shut}
+        self.marks = {way: _mark(way) for way in self.ways}  # before they are listed
+        self.entries = [entry for way in sorted(self.ways) for entry in self._beside(way)]
+        self.held = [(fd, is_dir) for path, is_dir in self.entries[:_HELD] if (fd := _path_fd(path)) >= 0]
+        self.packed: list[bytes] = []
+
+    def _beside(self, way: str) -> Iterator[tuple[str, bool]]:
+        """Yield each path in a folder that leads to no closed one, and whether it is a folder."""
+        try:
+            with os.scandir(way) as found:
+                for item in found:
+                    path = os.path.join(way, item.name)
+                    if path not in self.shut and path not in self.ways and not item.is_symlink():
+                        yield path, item.is_dir(follow_symlinks=False)
+        except OSError:
+            return  # who cannot list it cannot find what is in it
+
+    def same(self) -> bool:
+        return self.mounts == _mounts() and all(_mark(way) == mark for way, mark in self.marks.items())
+
+    def rules(self, rights: int) -> Iterator[bytes]:
+        if not self.packed:
+            self.packed = [_rule(fd, is_dir, rights) for fd, is_dir in self.held]
+        yield from self.packed
+        for path, is_dir in self.entries[_HELD:]:
+            fd = _path_fd(path)
+            yield _rule(fd, is_dir, rights)
+            if fd >= 0:
+                os.close(fd)
+
+    def close(self) -> None:
+        for fd, _ in self.held:
+            os.close(fd)
+
+
+_known: dict[tuple[str, ...], _Around] = {}  # listing and opening takes longer than adding the rules
+
+
+def _around(closed: tuple[str, ...], rights: int) -> Iterator[bytes]:
+    found = _known.get(closed)
+    if found is not None and not found.same():
+        found.close()
+        found = None
+    if found is None:
+        found = _known[closed] = _Around(closed)
+    return found.rules(rights)
+
+
+def _rule(fd: int, is_dir: bool, rights: int) -> bytes:
+    return struct.pack("=Qi", rights if is_dir else rights & _OF_FILES, fd)
+
+
+def _path_fd(path: str) -> int:
+    try:
+        return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _mark(folder: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _ways(path: str) -> Iterator[str]:
+    """Yield the folders above a path."""
+    while path != (path := os.path.dirname(path)):
+        yield path
+
+
+def _shut(closed: Iterable[str], mounts: str) -> set[str]:
+    """Return the closed folders, by all names that they have, and for root the disks themselves."""
+    real = {os.path.realpath(path) for path in closed}
+    return real | set(_aliases(real, mounts)) | (set(_disks()) if os.geteuid() == 0 else set())
+
+
+def _mounts() -> str:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _aliases(closed: Iterable[str], mounts: str) -> Iterator[str]:
+    """Yield the other paths by which closed folders can be reached: of bind mounts, and of what they hold."""
+    # Of a mount: the device, which folder of it, where.
+    found = [(fields[2], _plain(fields[3]), _plain(fields[4])) for fields in map(str.split, mounts.splitlines())]
+    for path in closed:
+        device, root, place = max(
+            (mount for mount in found if _below(path, mount[2])), key=lambda mount: len(mount[2]), default=("", "", "/")
+        )
+        inside = _moved(path, place, root)  # the folder's path on its device
+        for other, start, target in found:
+            if other == device and _below(inside, start):
+                yield _moved(inside, start, target)
+            elif other == device and _below(start, inside):
+                yield target
+
+
+def _plain(text: str) -> str:
+    """Return a path of the kernel's tables without its escapes."""
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
+
+
+def _below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _moved(path: str, old: str, new: str) -> str:
+    """Return the path of what lies below `old` where `new` stands in its place."""
+    return os.path.normpath(os.path.join(new, os.path.relpath(path, old)))
+
+
+def _disks() -> Iterator[str]:
+    """Yield the block devices: who may write to the disk below a file system needs no path in it."""
+    for folder, _, files in os.walk("/dev"):
+        for name in files:
+            path = os.path.join(folder, name)
+            try:
+                if stat.S_ISBLK(os.lstat(path).st_mode):
+                    yield path
+            except OSError:
+                continue
