@@ -36,11 +36,18 @@ steps:
 """
 
 
+def counted(folder: Path) -> Path:
+    """The file beside a project in which its steps, which are sealed from the project, count."""
+    beside = folder.with_name(f"{folder.name}-beside")
+    beside.mkdir(exist_ok=True)
+    return beside / "count"
+
+
 def three_steps(folder: Path) -> Path:
     """A pipeline of a file, a directory and a value, whose steps count in a file outside how often they ran."""
     folder.mkdir(parents=True)
     (folder / "runner.toml").touch()
-    (folder / "p.yaml").write_text(STEPS.format(count=folder / "count"))
+    (folder / "p.yaml").write_text(STEPS.format(count=counted(folder)))
     return folder
 
 
@@ -57,7 +64,8 @@ def results(folder: Path) -> dict[str, list[str]]:
 
 def times(folder: Path) -> dict[str, int]:
     """How often each step ran."""
-    words = (folder / "count").read_text().split() if (folder / "count").exists() else []
+    count = counted(folder)
+    words = count.read_text().split() if count.exists() else []
     return {step: words.count(step) for step in "abc"}
 
 
@@ -186,7 +194,7 @@ def thirty_steps(folder: Path) -> Path:
     lines = ["apiVersion: runner/v1", "kind: Pipeline", "name: p", "steps:"]
     for n in range(30):
         needs = f"inputs: {{i: $(steps.s{n - 6}.outputs.o)}}, " if n >= 6 else ""
-        script = f"echo s{n} >> {folder}/count; sleep 0.1; echo {n} > o"
+        script = f"echo s{n} >> {counted(folder)}; sleep 0.1; echo {n} > o"
         lines.append(f"  s{n}: {{kind: shell, {needs}script: '{script}', outputs: {{o: {{type: file}}}}}}")
     (folder / "p.yaml").write_text("\n".join(lines) + "\n")
     return folder
@@ -200,7 +208,8 @@ def random_kills(folder: Path, kills: int, seed: int) -> tuple[int, list[str]]:
         if not args:
             round += 1
             place, args, done = thirty_steps(folder / str(round)), ["apply", "p.yaml"], set()
-        before = (place / "count").read_text().split() if (place / "count").exists() else []
+        count = counted(place)
+        before = count.read_text().split() if count.exists() else []
         process = kit.start(place, *args, "--workers", "2", "-o", "json")
         try:
             out, err = process.communicate(timeout=spin.uniform(0.1, 2.5))
@@ -208,7 +217,7 @@ def random_kills(folder: Path, kills: int, seed: int) -> tuple[int, list[str]]:
             process.kill()
             out, err = process.communicate()
             hit += 1
-        ran = (place / "count").read_text().split()[len(before) :] if (place / "count").exists() else []
+        ran = count.read_text().split()[len(before) :] if count.exists() else []
         wrong += [f"kill {hit}: {step} was told as done and ran again" for step in ran if step in done]
         wrong += [f"kill {hit}: {what}" for what in kit.fsck(place)]
         done |= set(kit.acknowledged(out))

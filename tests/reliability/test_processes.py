@@ -139,13 +139,13 @@ def block(text: str) -> str:
 
 def escaping(project: Project, way: str, main: str = "", more: str = "") -> None:
     """One step that starts something to get away, tells that it has, and then does `main`."""
-    text = f"export COOKIE={project.root}\n{ESCAPES[way]}\nsleep 0.2\ntouch {project.root}/up\n{main}\necho 1 > o"
+    text = f"export COOKIE={project.root}\n{ESCAPES[way]}\nsleep 0.2\ntouch {project.beside}/up\n{main}\necho 1 > o"
     project.pipeline(f"  a:\n    kind: shell\n    outputs: {{o: {{type: file}}}}\n{more}    script: {block(text)}")
 
 
 def below(project: Project, process: subprocess.Popen[str]) -> dict[int, int]:
     """All processes of the running steps, with when they started: whoever is below a worker."""
-    kit.eventually((project.root / "up").exists)
+    kit.eventually((project.beside / "up").exists)
     time.sleep(0.1)
     guards = kit.children(process.pid)
     workers = [worker for guard in guards for worker in kit.children(guard)]
@@ -227,10 +227,10 @@ def test_what_gets_away_from_a_step_is_ended_before_its_outputs_are_taken(projec
 @pytest.mark.parametrize("whom", ["worker", "guard"])
 def test_a_killed_worker_costs_the_step_that_it_had_and_no_other(project, whom):
     lines = [f"  s{i}: {{kind: shell, script: sleep 0.05}}\n" for i in range(10)]
-    victim = f"  victim: {{kind: shell, script: 'export COOKIE={project.root}; setsid sleep 60 & touch {project.root}/up; sleep 60'}}\n"
+    victim = f"  victim: {{kind: shell, script: 'export COOKIE={project.root}; setsid sleep 60 & touch {project.beside}/up; sleep 60'}}\n"
     project.pipeline(victim + "".join(lines), "failure_policy: finish_independent\n")
     process = project.start("apply", "p.yaml", "--workers", "2")
-    kit.eventually((project.root / "up").exists)
+    kit.eventually((project.beside / "up").exists)
     step = kit.alive(f"COOKIE={project.root}")[0]
     chain = [step]
     while chain[-1] != process.pid:
@@ -247,13 +247,13 @@ def test_a_killed_worker_costs_the_step_that_it_had_and_no_other(project, whom):
 
 @pytest.mark.reliability("C11")
 def test_each_attempt_begins_in_an_empty_folder(project):
-    script = f"ls -A >> {project.root}/seen; echo partial > o; echo x > other; test -e {project.root}/again || {{ touch {project.root}/again; exit 1; }}; echo whole > o"
+    script = f"ls -A >> {project.beside}/seen; echo partial > o; echo x > other; test -e {project.beside}/again || {{ touch {project.beside}/again; exit 1; }}; echo whole > o"
     project.pipeline(
         f"  a: {{kind: shell, retry: {{max_attempts: 2}}, script: '{script}', outputs: {{o: {{type: file}}}}}}\n"
     )
     assert project.run("apply", "p.yaml")[0] == 0
     stored = [path.read_text() for path in (project.root / ".runner/objects/sha256").glob("*/*")]
-    assert ((project.root / "seen").read_text(), stored, project.ends()["a"]["attempt"]) == ("", ["whole\n"], 2)
+    assert ((project.beside / "seen").read_text(), stored, project.ends()["a"]["attempt"]) == ("", ["whole\n"], 2)
 
 
 @pytest.mark.reliability("C12")
@@ -343,14 +343,14 @@ def test_a_crash_after_the_wish_to_stop_still_ends_as_stopped(project):
 )
 def test_a_terminal_stops_the_run(project, keys, code):
     project.pipeline(
-        f"  a: {{kind: shell, grace_period: 1s, script: 'export COOKIE={project.root}; touch {project.root}/up; sleep 60; sleep 60'}}\n"
+        f"  a: {{kind: shell, grace_period: 1s, script: 'export COOKIE={project.root}; touch {project.beside}/up; sleep 60; sleep 60'}}\n"
     )
     pid, terminal = os.forkpty()
     if pid == 0:
         os.chdir(project.root)
         command = [*becoming(project.user), *kit.RUNNER, "apply", "p.yaml"]
         os.execvpe(command[0], command, kit.environment(HOME=str(project.root), TERM="xterm"))
-    kit.eventually((project.root / "up").exists)
+    kit.eventually((project.beside / "up").exists)
     time.sleep(0.1)
     if keys is None:
         os.close(terminal)
@@ -376,7 +376,7 @@ def ended_of(pid: int, terminal: int | None) -> list[int]:
 @pytest.mark.reliability("D03", "H05")
 @pytest.mark.parametrize("way", ways("setsid", "daemon", "stopped", "own reaper"))
 def test_when_the_runner_is_killed_no_process_of_a_step_is_left(project, way):
-    escaping(project, way, f"test -e {project.root}/go || sleep 3600")
+    escaping(project, way, f"test -e {project.beside}/go || sleep 3600")
     process = project.start("apply", "p.yaml")
     people = below(project, process)
     process.kill()
@@ -416,8 +416,8 @@ def test_when_two_of_three_are_killed_the_third_clears_up(project, whom):
 @pytest.mark.reliability("D03")
 def test_a_resume_does_not_overlap_an_attempt_whose_supervisors_were_all_killed(project):
     project.pipeline(
-        f"  a: {{kind: shell, script: 'export COOKIE={project.root}; touch {project.root}/up; test -e {project.root}/go || {{ setsid sleep 3600 & sleep 3600; }}'}}\n"
-        f"  b: {{kind: shell, needs: [a], script: 'ls {project.root}/.runner/tmp/*/ > {project.root}/seen'}}\n"
+        f"  a: {{kind: shell, script: 'export COOKIE={project.root}; touch {project.beside}/up; test -e {project.beside}/go || {{ setsid sleep 3600 & sleep 3600; }}'}}\n"
+        f"  b: {{kind: shell, needs: [a], script: 'ls {project.root}/.runner/tmp/*/ > {project.beside}/seen'}}\n"
     )
     process = project.start("apply", "p.yaml")
     people = below(project, process)
@@ -425,7 +425,7 @@ def test_a_resume_does_not_overlap_an_attempt_whose_supervisors_were_all_killed(
     for pid in (process.pid, guard, *kit.children(guard)):
         os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=5) if not people else process.wait(5)
-    (project.root / "go").touch()
+    (project.beside / "go").touch()
     old = project.events()[0]["run"]
     code, _ = project.run("retry", old)
     left = kit.survivors(people)
