@@ -38,11 +38,3 @@ def write_runner(folder: Path, steps: dict[str, list[str]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "runner.toml").touch()
     (folder / "p.yaml").write_text("\n".join(lines) + "\n")
-
-
-def write_ninja(folder: Path, steps: dict[str, list[str]]) -> None:
-    lines = ["rule step", "  command = { echo $name; cat $in /dev/null; } | head -c 200 > $out"]
-    for name, inputs in steps.items():
-        lines += [f"build {name}: step {' '.join(inputs)}", f"  name = {name}"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "build.ninja").write_text("\n".join(lines) + "\n")
