@@ -140,12 +140,6 @@ def layered(layers: int, width: int = 50, kind: str = "mix") -> Workload:
     return Workload(f"{kind}-{layers * width}", jobs(*made), files)
 
 
-def fan_in(count: int) -> Workload:
-    """Many steps, and one that reads them all."""
-    many = [Job(f"s{i}") for i in range(count)]
-    return Workload(f"fan-in-{count}", jobs(*many, Job("all", steps=tuple(job.name for job in many))))
-
-
 def functions(count: int) -> Workload:
     return Workload(f"functions-{count}", jobs(*(Job(f"f{i}", "function") for i in range(count))), {"work.py": NUMPY})
 
