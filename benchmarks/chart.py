@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 340, 56, 130, 40, 44
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 500, 340, 60, 165, 40, 44
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # told apart by all eyes
 Points = Sequence[tuple[float, float]]
 
@@ -52,7 +52,9 @@ def _panel(title: str, unit: str, x: str, lines: Mapping[str, Points]) -> Iterat
         yield f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end" fill="#555">{10**power:g} {unit}</text>'
     yield f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle" fill="#555">{escape(x)}</text>'
     labels: list[float] = []
-    for color, (name, line) in zip(COLORS, sorted(lines.items(), key=lambda item: item[1][-1][1]), strict=False):
+    colors = dict(zip(lines, COLORS, strict=False))
+    for name, line in sorted(lines.items(), key=lambda item: item[1][-1][1]):
+        color = colors[name]
         path = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in line)
         yield f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>'
         for a, b in line:

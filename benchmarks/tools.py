@@ -138,6 +138,8 @@ def table(workload: Workload) -> str:
 DOIT = """\
 import json
 
+from doit.tools import run_once
+
 with open("jobs.json") as file:
     JOBS = json.load(file)
 
@@ -150,7 +152,8 @@ def task_step():
             import work
 
             actions = [(work.squares, [job["n"], job["output"]])]
-        yield {"name": job["name"], "actions": actions, "file_dep": job["inputs"], "targets": [job["output"]]}
+        task = {"name": job["name"], "actions": actions, "file_dep": job["inputs"], "targets": [job["output"]]}
+        yield task if job["inputs"] else {**task, "uptodate": [run_once]}
 """
 
 LUIGI = """\
@@ -221,11 +224,8 @@ def write_snakemake(folder: Path, workload: Workload) -> None:
         if inputs:
             lines += [f"    input: {', '.join(map(repr, inputs))}"]
         lines += [f"    output: {output!r}"]
-        if job.kind == "function":
-            lines += ["    run:", "        import work", f"        work.squares({job.name[1:]}, output[0])"]
-        else:
-            script = job.script(inputs, output).replace("{", "{{").replace("}", "}}")
-            lines += [f"    shell: {script!r}"]
+        script = job.script(inputs, output).replace("{", "{{").replace("}", "}}")
+        lines += [f"    shell: {script!r}"]
     _write_peer(folder, workload, {"Snakefile": "\n".join(lines) + "\n"})
 
 
@@ -368,8 +368,7 @@ TOOLS = {
                 "plan": ("snakemake", "-n", "-q", "all"),
                 "version": ("snakemake", "--version"),
             },
-            kinds=FUNCTIONS,
-            packages=("snakemake", "numpy"),
+            packages=("snakemake",),
         ),
         Tool(
             "joblib",

@@ -91,8 +91,17 @@ class Workload:
         read = {name for job in self.jobs.values() for name in job.steps}
         return [name for name in self.jobs if name not in read]
 
+    @cached_property
+    def _digests(self) -> dict[int, dict[str, str]]:
+        return {}
+
     def digests(self, version: int = 0) -> dict[str, str]:
-        """Return the sha256 that the output of every step must have."""
+        """Return the sha256 that the output of every step must have, with that version of the file that changes."""
+        if version not in self._digests:
+            self._digests[version] = self._demanded(version)
+        return self._digests[version]
+
+    def _demanded(self, version: int) -> dict[str, str]:
         files = {name: text.encode() for name, text in {**self.files, **self.changed(version)}.items()}
         made: dict[str, bytes] = {}
         for job in self.jobs.values():
