@@ -22,6 +22,7 @@ class InlineExecutor:
             return []
         call = asdict(self.calls.pop(0))
         outcome = worker.attempt({**call, "warm": False}, spare=frozenset(worker.descendants()))
+        worker.remove(call["root"])
         return [Outcome(**outcome)]
 
     def stop(self, step: str | None, kill: bool) -> None:

@@ -1046,8 +1046,7 @@ class LocalLedger:
                 os.fdatasync(self.journal)
             except OSError as error:
                 raise EnvironmentFailure(f"the end of run {self.id} cannot be written: {error.strerror}") from error
-        with contextlib.suppress(EnvironmentFailure):
-            self._enter(events, ())
+        self._enter(events, ())
 
     def _write(self, lines: bytes) -> None:
         """Append to the journal, all or nothing; where there is no room, in that of the ballast."""
@@ -1074,15 +1073,10 @@ class LocalLedger:
         except Exception as error:
             with contextlib.suppress(Exception):
                 index.execute("ROLLBACK")
-            if self.full:
-                return  # the journal has it; whoever looks for this run finds it there
-            if "full" in str(error) or "disk I/O" in str(error):
+            if not self.full and ("full" in str(error) or "disk I/O" in str(error)):
                 self._let_go(str(error))
                 self._enter(events, rows)
-                return
-            raise EnvironmentFailure(
-                f"the index of the store cannot be written: {error}", help="`runner store reindex` makes it anew"
-            ) from error
+            # Else the journal has it, and the index catches up when it is opened next.
 
     def _barrier(self, events: Sequence[Event]) -> list[tuple[str, str, str]]:
         """Make all artifacts of these events durable at once; return their rows for the digest cache."""
@@ -1142,9 +1136,10 @@ class LocalLedger:
         fcntl.lockf(self.claims, fcntl.LOCK_UN, 1, _byte(fingerprint))
 
     def close(self) -> None:
-        worker.remove(f"{self.store.path}/tmp/{self.id}") if os.path.exists(
-            f"{self.store.path}/tmp/{self.id}"
-        ) else None
+        tmp = f"{self.store.path}/tmp/{self.id}"
+        until = time.monotonic() + 2
+        while os.path.exists(tmp) and time.monotonic() < until:  # a worker may be about to remove its last attempt
+            worker.remove(tmp)
         self.index.close()
         os.close(self.claims)
         self._let_go("the run has ended")
