@@ -220,7 +220,7 @@ class LocalStore:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
             return  # who may not write reads the index as it is
-        for record in sorted(records, key=lambda r: (r.started.at, r.id)):
+        for record in sorted(records, key=lambda r: (r.started.number, r.started.at, r.id)):
             connection.execute("INSERT OR IGNORE INTO runs (id, status) VALUES (?, 'running')", (record.id,))
             ended = [record.ended] if record.ended else []
             lacking = self._lacks(connection, record)
