@@ -127,21 +127,23 @@ def _records(store: LocalStore) -> tuple[list[RunRecord], tuple[str, ...], set[s
     """Return all runs in the order in which they began, those that died before they could tell anything, and those
     that an earlier collection was removing when it died."""
     listed = {id: (seq, bool(known)) for id, seq, known in store.rows("SELECT id, seq, summary IS NOT NULL FROM runs")}
-    records, empty = [], []
+    records, empty, removed = [], [], store.removed().keys()
     for id in sorted({*os.listdir(f"{store.path}/runs"), *(id for id, (_, known) in listed.items() if known)}):
         record = store.run(id)
         if record is not None:
             records.append(record)
+        elif id in removed:
+            continue
         elif listed.get(id, (0, False))[1] or os.path.exists(f"{store.path}/runs/{id}/logs"):
             raise StoreDamaged(
                 f"run {id} has lost its journal",
-                help="bring runs/{id} back from a backup, or `runner store verify --repair`",
+                help=f"bring runs/{id} back from a backup, or `runner store verify --repair`",
             )
         else:
             empty.append(id)
     later = max((seq for seq, _ in listed.values()), default=0) + 1
     records.sort(key=lambda r: (listed.get(r.id, (later, True))[0], r.started.at))
-    return records, tuple(empty), store.removed().keys() - listed.keys()
+    return records, tuple(empty), removed - set(pinned(store))
 
 
 def _kept(store: LocalStore, records: list[RunRecord], limits: Limits, now: float) -> tuple[set[str], dict[str, str]]:
@@ -261,7 +263,8 @@ def _sweep(store: LocalStore, found: Garbage) -> None:
         at = round(time.time(), 3)
         lines = "".join(json.dumps({"run": r.id, "pipeline": r.started.pipeline, "at": at}) + "\n" for r in found.runs)
         _write(f"{store.path}/removed.jsonl", lines, append=True)
-    _forget(store, runs, [f"{store.path}/{path}" for path in found.files])
+    # All that were ever removed: a reader may have entered one anew while it went.
+    _forget(store, [*store.removed(), *found.never_began], [f"{store.path}/{path}" for path in found.files])
     for run in runs:
         os.rename(f"{store.path}/runs/{run}", f"{store.path}/tmp/removed-{run}")
     _sync(f"{store.path}/runs")

@@ -192,7 +192,9 @@ class LocalStore:
         for statement in _TABLES.split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={INDEX_FORMAT}")
-        records = [r for id in os.listdir(f"{self.path}/runs") if (r := self._record(id))]
+        # What garbage collection was removing when it died is there no more.
+        there = set(os.listdir(f"{self.path}/runs")) - self.removed().keys()
+        records = [r for id in there if (r := self._record(id))]
         last = 0
         for record in sorted(records, key=lambda r: (r.started.number, r.started.at, r.id)):
             last = max(last + 1, record.started.number)
@@ -208,8 +210,10 @@ class LocalStore:
 
         known = dict(connection.execute("SELECT id, status FROM runs").fetchall())
         records = []
-        for id in os.listdir(f"{self.path}/runs"):
-            if known.get(id, "running") == "running" and not self._alive(id):
+        there = os.listdir(f"{self.path}/runs")
+        removed = set() if known.keys() >= set(there) else self.removed().keys()
+        for id in there:
+            if known.get(id, "running") == "running" and id not in removed and not self._alive(id):
                 with contextlib.suppress(StoreDamaged, EnvironmentFailure):  # told by who asks for that run
                     record = self._record(id)
                     if record and (record.finished or self._lacks(connection, record)):
@@ -436,6 +440,8 @@ class LocalStore:
                 "SELECT id FROM runs WHERE id LIKE ? AND summary IS NOT NULL ORDER BY seq DESC", (f"%{pattern}",)
             )
         ]
+        found = [id for id in found if os.path.isdir(f"{self.path}/runs/{id}")]
+        found = [id for id in found if os.path.isdir(f"{self.path}/runs/{id}")]
         if not pattern or not found:
             for id, at in self.removed().items() if pattern else ():
                 if id.endswith(pattern):

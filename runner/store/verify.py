@@ -113,8 +113,9 @@ def _runs(store: LocalStore, rows: _Rows) -> Iterator[Damage]:
                         yield Damage(digest, f"output {name} of {ended.step} in run {id} is missing")
                     seen.add(digest)
     yield from unread
+    removed = store.removed()
     for id in rows.all_started():
-        if id not in there:
+        if id not in there and id not in removed:
             yield Damage("", f"run {id} is in the index, but not in runs", rows.NAME)
 
 
