@@ -93,6 +93,10 @@ class Project:
     def __init__(self, root: Path, user: str) -> None:
         self.root, self.user = root, user
         (root / "runner.toml").touch()
+        # Where steps leave signs for a test: they are sealed from the project.
+        self.beside = root.with_name(f"{root.name}-beside")
+        self.beside.mkdir(exist_ok=True)
+        self.beside.chmod(0o777)
 
     def pipeline(self, steps: str, head: str = "") -> None:
         (self.root / "p.yaml").write_text(HEAD + head + "steps:\n" + steps)
