@@ -288,12 +288,12 @@ def test_a_step_that_will_not_end_is_dead_by_timeout_and_grace_and_a_second(proj
 
 def four_running(project: Project, script: str) -> subprocess.Popen[str]:
     lines = [
-        f"  s{i}: {{kind: shell, grace_period: 1s, script: 'export COOKIE={project.root}; {script.format(up=project.root / f'up{i}')}'}}\n"
+        f"  s{i}: {{kind: shell, grace_period: 1s, script: 'export COOKIE={project.root}; {script.format(up=project.beside / f'up{i}')}'}}\n"
         for i in range(4)
     ]
     project.pipeline("".join(lines) + "  end: {kind: shell, script: 'true', needs: [s0]}\n")
     process = project.start("apply", "p.yaml", "--workers", "4")
-    kit.eventually(lambda: len(list(project.root.glob("up?"))) == 4)
+    kit.eventually(lambda: len(list(project.beside.glob("up?"))) == 4)
     return process
 
 
@@ -421,7 +421,7 @@ def test_when_two_of_three_are_killed_the_third_clears_up(project, whom):
 def test_a_resume_does_not_overlap_an_attempt_whose_supervisors_were_all_killed(project):
     project.pipeline(
         f"  a: {{kind: shell, script: 'export COOKIE={project.root}; touch {project.beside}/up; test -e {project.beside}/go || {{ setsid sleep 3600 & sleep 3600; }}'}}\n"
-        f"  b: {{kind: shell, needs: [a], script: 'ls {project.root}/.runner/tmp/*/ > {project.beside}/seen'}}\n"
+        f"  b: {{kind: shell, needs: [a], workdir: project, script: 'ls {project.root}/.runner/tmp/*/ > {project.beside}/seen'}}\n"
     )
     process = project.start("apply", "p.yaml")
     people = below(project, process)
