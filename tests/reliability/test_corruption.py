@@ -392,7 +392,6 @@ EDITS = {
     "edited and back": edited_and_back,
     "exchanged and back": exchanged_and_back,
     "appended": lambda path: path.open("ab").write(b"x"),
-    "removed": Path.unlink,
 }
 
 
