@@ -9,12 +9,16 @@ journals.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from runner.record import of_json
+from runner.store.journal import written
 
 from .tools import RUNNER
 
@@ -49,7 +53,9 @@ def extend(project: Path, count: int) -> float:
 
         os.makedirs(runs / id / "inbox")
         (runs / id / "lock").touch()
-        (runs / id / "journal.jsonl").write_text(_FINGERPRINT.sub(fingerprint, _AT.sub(at, journal.replace(one, id))))
+        text = _FINGERPRINT.sub(fingerprint, _AT.sub(at, journal.replace(one, id)))
+        events = [of_json(json.loads(line)) for line in text.splitlines()]
+        (runs / id / "journal.jsonl").write_bytes(written(events, 0)[0])
     started = time.perf_counter()
     subprocess.run([RUNNER, "store", "reindex"], cwd=project, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started

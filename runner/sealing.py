@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -63,6 +62,8 @@ def notes(steps: Iterable[Step]) -> tuple[str, ...]:
 @functools.cache
 def bubblewrap_lacks(attempt: bool) -> str:
     """Return why bubblewrap makes no sandbox here, or "". Only with `attempt` is it started to find out."""
+    import shutil  # only for who has such steps
+
     if not shutil.which(bubblewrap.PROGRAM):
         return f"there is no program {bubblewrap.PROGRAM} (bubblewrap) for its isolation"
     if not attempt:

@@ -84,7 +84,7 @@ def test_libraries_imported_by_a_parent_are_told_of_the_threads_of_their_steps(p
     project.write(
         work_py="import early, os\ndef show():\n    return {'seen': [early.THREADS, os.environ['OMP_NUM_THREADS']]}\n"
     )
-    project.request("concurrency: {workers: 1, cpu: 2}\n")
+    project.request("mode: full\nconcurrency: {workers: 1, cpu: 2}\n")
     assert project.runner("apply", "run.yaml").code == 0
     steps = project.record()["steps"]
     seen = [steps[name]["outputs"]["seen"]["value"] for name in ("one", "two", "own")]

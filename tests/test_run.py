@@ -187,7 +187,9 @@ def test_a_step_sees_only_what_it_declares_and_is_told_what_to_add(project):
     project.write(lib__helper_py="print('help')", data_txt="secret")
     script(project, "cat data.txt > o.txt")
     answer = project.runner("apply", "p.yaml")
-    assert "note: the project has data.txt, which the step does not declare: add it to `code` or `inputs`" in answer.out
+    assert (
+        "note: the project has data.txt, which the step does not declare: add `inputs: {data: data.txt}`" in answer.out
+    )
 
 
 def test_the_context_file_and_the_variables(project):

@@ -16,6 +16,7 @@ import stat
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 
 # Rights of files, then of folders; each version of the interface knows some more.
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -31,6 +32,7 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _NO_NEW_PRIVILEGES = 38
 
 
+@cache
 def version() -> int:
     """Return the version of Landlock that this kernel has; 0 where it has none, or may not be asked for it."""
     if sys.platform != "linux":

@@ -996,7 +996,7 @@ class LocalLedger:
 
     def _ballast(self) -> int:
         """Take room for the end of the run. The file has no name: its room is free as soon as nobody holds it."""
-        path = f"{self.store.path}/tmp/ballast-{self.id}"
+        path = f"{self.store.path}/tmp/ballast-{self.id}-{os.getpid()}"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.unlink(path)
         os.posix_fallocate(fd, 0, BALLAST)
