@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import engine, sealing
-from .axes import AxisError
 from .decide import Cut, Decision, Kept, Reuse, Run
 from .document import Document, Keys
 from .errors import (
@@ -30,7 +29,7 @@ from .errors import (
 )
 from .executors.redact import SHORTEST
 from .expand import Known, deferred, expand
-from .expression import Template
+from .expression import EvaluationError, Template
 from .fingerprint import Before, Cause, artifacts
 from .frozen import frozen
 from .graph import Graph
@@ -63,6 +62,12 @@ class Asked:
     request: RunRequest
     document: Document | None  # of the request, if it is a file
     fresh: tuple[str, Pipeline] | None = None  # path and pipeline as compiled just now, to be kept
+
+    def written(self) -> Document:
+        """Return the document of the pipeline, to point into."""
+        from . import document as documents
+
+        return documents.load(Path(self.project.path(self.pipeline.path)), relative_pipeline(self))
 
 
 def read(path: str, overrides: Mapping[str, str] | None = None, store: str | None = None) -> Asked:
@@ -211,13 +216,13 @@ def relative_pipeline(asked: Asked) -> str:
     return os.path.relpath(asked.project.path(asked.pipeline.path))
 
 
-def check_request(asked: Asked) -> None:
-    """Check what can be checked of a request without a store: its params and selectors that name no run."""
-    if asked.document is None:
-        return
+def check_request(asked: Asked, whole: bool = True) -> None:
+    """Check what can be checked of a request without a store: its params, those that must be set only if it is `whole`."""
     given = replace(asked.request, inherit="defaults")
-    if asked.request.reference == "none" or (asked.request.select is None and asked.request.reference is None):
-        resolve_params(asked.pipeline, given, asked.document, asked.project, None)
+    if whole and (
+        asked.request.reference == "none" or (asked.request.select is None and asked.request.reference is None)
+    ):
+        resolve_params(asked.pipeline, given, asked.document, asked.project, None, asked.written)
     else:  # what is not set may come from the reference run
         known = {name: param.default for name, param in asked.pipeline.params.items() if param.required}
         optional = replace(
@@ -228,7 +233,7 @@ def check_request(asked: Asked) -> None:
                 if n in given.params or n in given.reset or n not in known
             },
         )
-        resolve_params(optional, given, asked.document, asked.project, None)
+        resolve_params(optional, given, asked.document, asked.project, None, asked.written)
 
 
 def plan(asked: Asked, store: LocalStore) -> Plan:
@@ -243,7 +248,7 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
     except SelectorError as error:
         at = (error.field, error.index)
         raise Invalid([_diagnostic(asked, error.code, error.text, at, error.help, error.offset)]) from None
-    except AxisError as error:
+    except EvaluationError as error:  # of an axis: all others are decisions
         raise Invalid(
             [
                 _diagnostic(
@@ -251,12 +256,14 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
                     "E209",
                     str(error).removeprefix("E209 "),
                     ("params",),
-                    error.help,
+                    getattr(error, "help", ""),
                 )
             ]
         ) from None
     except ReferenceRunError as error:
-        raise Invalid([_diagnostic(asked, "E405", error.text, ("reference",), error.help)]) from None
+        named = asked.document is not None and "reference" in asked.document.value
+        field = "reference" if named else "select"
+        raise Invalid([_diagnostic(asked, "E405", error.text, (field,), error.help)]) from None
     except SelectionError as error:
         field = error.text.split(":")[0].split(" ")[0]
         raise Invalid(
@@ -325,7 +332,7 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
             reset=tuple(n for n in request.reset if n in optional.params),
         )
         params, _ = resolve_params(
-            optional, given, asked.document, asked.project, record.started.params if record else None
+            optional, given, asked.document, asked.project, record.started.params if record else None, asked.written
         )
         world = asked.project.world(pipeline, params, store.digest, store.read)
         before = dict(known)
@@ -360,7 +367,7 @@ def _plan_knowing(asked: Asked, store: LocalStore, known: Mapping[str, Before]) 
 
     def values(record: RunRecord | None) -> tuple[dict[str, Any], dict[str, str]]:
         inherited = record.started.params if record else None
-        return resolve_params(asked.pipeline, request, asked.document, asked.project, inherited)
+        return resolve_params(asked.pipeline, request, asked.document, asked.project, inherited, asked.written)
 
     def changed(record: RunRecord, kind: str) -> set[str]:
         pipeline, _ = view(record)

@@ -79,5 +79,16 @@ def same(a: Any, b: Any) -> bool:
 def is_literal(fan: Fan) -> bool:
     """Whether the axes are written out."""
     return not fan.reads and all(
-        isinstance(values, list) and not any(isinstance(v, Template) for v in values) for values in fan.over.values()
+        isinstance(values, list) and not holds_expression(values) for values in fan.over.values()
     )
+
+
+def holds_expression(tree: Any) -> bool:
+    """Whether a value has something in it that is computed."""
+    match tree:
+        case list():
+            return any(map(holds_expression, tree))
+        case dict():
+            return any(map(holds_expression, tree.values()))
+        case _:
+            return isinstance(tree, Template)

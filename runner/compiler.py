@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
@@ -14,10 +15,10 @@ from typing import Any
 
 from . import document as documents
 from . import expression, notebooks
-from .axes import AxisError, combinations, is_literal, label, name_of, same
+from .axes import AxisError, combinations, holds_expression, is_literal, label, name_of, same
 from .document import Document, Keys
 from .embed import Edges, embed, embed_finals
-from .errors import Diagnostic, Invalid, printable, suggest
+from .errors import MANY, Diagnostic, Invalid, printable, suggest
 from .expression import ANY, FILE, INTEGER, NUMBER, STRING, Bound, Template, Type
 from .language import RESERVED, a_step, check_document
 from .params import RULES, check_type, check_value, widen
@@ -85,6 +86,8 @@ class _Compiler:
 
     def mistake(self, code: str, text: str, at: Keys, *, key: bool = False, offset: int = 0, help: str = "") -> None:
         self.mistakes.append(self.document.diagnostic(code, text, at, key=key, offset=offset, help=help))
+        if len(self.mistakes) >= MANY:
+            self._refuse()
 
     def warn(self, code: str, text: str, at: Keys, help: str = "") -> None:
         self.warnings.append(self.document.diagnostic(code, text, at, help=help))
@@ -149,7 +152,8 @@ class _Compiler:
         if self.mistakes:
             mine = self.document.path
             raise Invalid(
-                sorted(dict.fromkeys(self.mistakes), key=lambda d: (d.path != mine, d.path, d.line, d.column))
+                sorted(dict.fromkeys(self.mistakes), key=lambda d: (d.path != mine, d.path, d.line, d.column)),
+                cut=len(self.mistakes) >= MANY,
             )
 
     def at(self, step: str) -> Keys:
@@ -759,7 +763,7 @@ class _Compiler:
             tree = [reader.tree(value, (*at, index)) for index, value in enumerate(values)]
             found = (
                 [self._value_type(reader, value, (*at, index)) for index, value in enumerate(tree)]
-                if any(isinstance(t, Template) for t in tree)
+                if holds_expression(tree)
                 else None
             )
             kinds = expression.type_of(values).item if found is None else expression.common([f for f in found if f])
@@ -784,6 +788,9 @@ class _Compiler:
     @staticmethod
     def _value_type(reader: Reader, value: Tree, at: Keys) -> Type | None:
         """Return the type of one value of an axis that is written out."""
+        if isinstance(value, list):
+            inner = [_Compiler._value_type(reader, v, (*at, index)) for index, v in enumerate(value)]
+            return Type("list", expression.common([t for t in inner if t]))
         if not isinstance(value, Template):
             return expression.type_of(value)
         return STRING if value.exact is None else reader.check(value.exact, at)
@@ -850,9 +857,9 @@ class _Compiler:
             return
         if not found:
             self.mistake("E209", "`exclude` leaves no item", (*at, "exclude"), key=True)
-        names = [name_of(name, values) for values in found]
+        names = Counter(name_of(name, values) for values in found)
         for index, part in enumerate(fan.include):
-            if names.count(name_of(name, {axis: part[axis] for axis in fan.over})) > 1:
+            if names[name_of(name, {axis: part[axis] for axis in fan.over})] > 1:
                 self.mistake("E209", "this item is there already", (*at, "include", index))
         for index, out in enumerate(fan.exclude):
             full = (
@@ -1026,7 +1033,7 @@ class _Compiler:
             try:
                 location = self.files.locate(value, self.base) if value else ""
             except ValueError as error:
-                if "/" in value or value in ("..", "~"):
+                if "/" in value or "\0" in value or value in ("..", "~") or "symlink" in str(error):
                     self.mistake("E108", str(error), at)
                 return value
             kind = self.files.kind(location) if location else None
@@ -1286,48 +1293,57 @@ _GIVES: Mapping[str, Mapping[str, Output]] = {
 
 def shortest_cycle(before: Mapping[str, Iterable[str]]) -> list[str]:
     """Return a shortest cycle of a graph that has one, in the direction of the arrows, its first step repeated."""
-    alive = {n: set(b) for n, b in before.items()}
-    # Steps that nothing cyclic stands behind are peeled off, so that the search below starts on a cycle or near it.
-    after: dict[str, list[str]] = {n: [] for n in alive}
-    for name, priors in alive.items():
+    into = {name: dict.fromkeys(priors) for name, priors in before.items()}
+    out: dict[str, dict[str, None]] = {name: {} for name in into}
+    for name, priors in into.items():
         for prior in priors:
-            after[prior].append(name)
-    for edges in (after, {n: list(b) for n, b in alive.items()}):
-        count = {n: sum(1 for e in edges[n] if e in alive) for n in alive}
-        todo = [n for n, c in count.items() if c == 0]
-        reverse: dict[str, list[str]] = {n: [] for n in alive}
-        for name in alive:
-            for target in edges[name]:
-                if target in alive:
-                    reverse[target].append(name)
-        while todo:
-            gone = todo.pop()
-            alive.pop(gone, None)
-            for name in reverse[gone]:
-                count[name] -= 1
-                if count[name] == 0 and name in alive:
-                    todo.append(name)
+            out[prior][name] = None
+    # What no cycle goes through is dropped, after a search also its start: what is left grows small soon.
+    _drop([name for name in into if not into[name] or not out[name]], into, out)
     best: list[str] = []
-    for start in list(alive)[:200]:
-        came: dict[str, str] = {}
-        queue = [start]
-        while queue and start not in came:
-            following = []
-            for name in queue:
-                for target in after[name]:
-                    if target in alive and target not in came:
-                        came[target] = name
-                        following.append(target)
-            queue = following
-        if start in came:
-            path = [start]
-            while path[-1] != start or len(path) == 1:
-                path.append(came[path[-1]])
-            if not best or len(path) < len(best):
-                best = path[::-1]
-            if len(best) == 2:
-                break
+    for _ in range(200):
+        if not into or len(best) == 2:
+            break
+        start = next(iter(into))
+        best = _cycle_through(start, out, len(best) or len(out) + 2) or best
+        _drop([start], into, out)
     return best
+
+
+def _drop(names: list[str], into: dict[str, dict[str, None]], out: dict[str, dict[str, None]]) -> None:
+    """Take nodes out of a graph, and then all that nothing leads to or that leads to nothing."""
+    while names:
+        name = names.pop()
+        if name not in into:
+            continue
+        for near, far in ((out, into), (into, out)):
+            for other in near.pop(name):
+                if other in far:
+                    far[other].pop(name, None)
+                    if not far[other]:
+                        names.append(other)
+
+
+def _cycle_through(start: str, out: Mapping[str, Iterable[str]], below: int) -> list[str]:
+    """Return a shortest cycle through a node that is written with fewer than `below` names, or nothing."""
+    came: dict[str, str] = {}
+    level = [start]
+    length = 1
+    while level and start not in came and length + 1 < below:
+        following = []
+        for name in level:
+            for target in out[name]:
+                if target not in came:
+                    came[target] = name
+                    following.append(target)
+        level = following
+        length += 1
+    if start not in came:
+        return []
+    path = [start, came[start]]
+    while path[-1] != start:
+        path.append(came[path[-1]])
+    return path[::-1]
 
 
 _STEP_REF = re.compile(r"\bsteps\.([A-Za-z_][A-Za-z0-9_]*(?:-[A-Za-z0-9_]+)*)")

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .errors import Diagnostic, Invalid
+from .errors import MANY, Diagnostic, Invalid
 
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
 MAX_ALIAS_NODES = 50_000
 MAX_ALIAS_BYTES = 4 * 2**20
+MAX_LINES = 1_000_000  # and elements of lists and mappings that share a line
+MAX_EVENTS = 1_500_000  # of the parser; a list or mapping has two
+
+_SPLIT = "split the pipeline in several, or write alike steps once, with `foreach`"
 
 Keys = tuple[str | int, ...]
 
@@ -29,6 +34,7 @@ _WORDS: dict[str, Any] = {
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
 _MAYBE_NUMBER = frozenset("0123456789+-.")
+_BASES = {"0x": (re.compile("[0-9a-fA-F]+"), 16), "0o": (re.compile("[0-7]+"), 8)}
 
 
 def _events(text: str) -> Iterator[Any]:
@@ -51,10 +57,10 @@ def resolve(text: str) -> Any:
         if len(text) > 400:
             raise ValueError("has too many digits")
         return int(text)
-    if text[:2] == "0x" and re.fullmatch("0x[0-9a-fA-F]+", text):
-        return int(text, 16)
-    if text[:2] == "0o" and re.fullmatch("0o[0-7]+", text):
-        return int(text[2:], 8)
+    if text[:2] in _BASES and _BASES[text[:2]][0].fullmatch(text, 2):
+        if len(text) > 330:  # in decimal digits no longer than the longest above
+            raise ValueError("has too many digits")
+        return int(text[2:], _BASES[text[:2]][1])
     if _NOT_FINITE.match(text):
         raise ValueError("is not a finite number")
     if _FLOAT.match(text):
@@ -72,6 +78,7 @@ class Document:
         self.path = path
         self.text = text
         self.value = value
+        self._lines: list[str] | None = None
         self._places: _Places | None = None
 
     def diagnostic(
@@ -88,14 +95,21 @@ class Document:
         return self._places.find(at, key=key, offset=offset)
 
     def source(self, line: int) -> str:
-        lines = self.text.splitlines()
-        return lines[line - 1] if 0 < line <= len(lines) else ""
+        if self._lines is None:
+            self._lines = self.text.splitlines()
+        return self._lines[line - 1] if 0 < line <= len(self._lines) else ""
+
+    def cut_expression(self, line: int, column: int) -> tuple[int, int] | None:
+        """Return where an expression starts that YAML has cut in two before this place of the same line."""
+        found = _cut_expression([self.source(line)], 0)
+        return (line, found[1] + 1) if found and found[1] + 1 <= column else None
 
     def written(self, at: Keys) -> str:
         """Return a scalar as it stands in the file, before YAML made a value of it."""
         if self._places is None:
             self._places = _Places(self.text)
-        return self._places.written.get(at, "")
+        found = self._places.values.get(at)
+        return found[4] if found else ""
 
 
 def load(path: Path, shown: str) -> Document:
@@ -106,7 +120,7 @@ def load(path: Path, shown: str) -> Document:
 
     try:
         if path.is_file() and path.stat().st_size > MAX_BYTES:
-            raise refuse("E110", f"the file is larger than {MAX_BYTES // 2**20} MiB", "split the pipeline in several")
+            raise refuse("E110", f"the file is larger than {MAX_BYTES // 2**20} MiB", _SPLIT)
         raw = path.read_bytes()
     except FileNotFoundError:
         raise refuse("E109", f"there is no file {shown}") from None
@@ -121,6 +135,10 @@ def parse(raw: bytes, shown: str) -> Document:
     """Return the Document of `raw`; raises Invalid with every mistake of form."""
     if len(raw) > MAX_BYTES:
         raise Invalid([Diagnostic(shown, 0, 0, "E110", f"the file is larger than {MAX_BYTES // 2**20} MiB")])
+    if raw.count(b"\n") + raw.count(b",") > MAX_LINES:  # told before the time is spent that reading them takes
+        raise Invalid(
+            [Diagnostic(shown, 0, 0, "E110", f"the file has more than {MAX_LINES:,} lines and elements", _SPLIT)]
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -133,9 +151,11 @@ def parse(raw: bytes, shown: str) -> Document:
     value = builder.build()
     if not builder.mistakes and not isinstance(value, dict):
         what = "the document is empty" if value is None else f"the document is {kind_of(value)}"
-        builder.mistake("E102", f"{what}; it must be a mapping of fields", (0, 0), "start with `apiVersion: runner/v1`")
+        builder.mistake(
+            "E102", f"{what}; it must be a mapping of fields", builder.root, "start with `apiVersion: runner/v1`"
+        )
     if builder.mistakes:
-        raise Invalid(builder.mistakes)
+        raise Invalid(builder.mistakes, cut=len(builder.mistakes) >= MANY)
     return Document(shown, text, value)
 
 
@@ -156,6 +176,9 @@ def kind_of(value: Any) -> str:
             return "a list"
         case _:
             return "a mapping"
+
+
+CUT = "YAML split this expression at the comma; put it in quotes"
 
 
 class _TooMuch(Exception):
@@ -183,15 +206,17 @@ class _Builder:
     def __init__(self, shown: str, text: str) -> None:
         self.shown = shown
         self.text = text
-        self.lines: list[str] | None = None
         self.mistakes: list[Diagnostic] = []
         self.anchors: dict[str, tuple[Any, int, int]] = {}
+        self.root = (0, 0)  # where the content starts
         self.alias_nodes = 0
         self.alias_bytes = 0
 
+    @cached_property
+    def lines(self) -> list[str]:
+        return self.text.splitlines()
+
     def mistake(self, code: str, text: str, place: tuple[int, int], help: str = "") -> None:
-        if self.lines is None:
-            self.lines = self.text.splitlines()
         line, column = place
         source = self.lines[line] if line < len(self.lines) else ""
         self.mistakes.append(Diagnostic(self.shown, line + 1, column + 1, code, text, help, source))
@@ -206,6 +231,14 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = (mark.line, mark.column) if mark else (0, 0)
+            opened = error.context_mark
+            if opened and opened.line < place[0] and re.search("flow|quoted", str(error.context)):
+                # Where the rest of the file does not fit any more says little; what is to be closed says all.
+                sign = self.lines[opened.line][opened.column : opened.column + 1]
+                self._syntax(
+                    f"this {sign} is not closed: {error.problem} on line {place[0] + 1}", (opened.line, opened.column)
+                )
+                return None
             self._syntax(str(error.problem or error.context), place)
         except yaml.YAMLError as error:
             bad = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
@@ -217,11 +250,13 @@ class _Builder:
 
     def _syntax(self, problem: str, place: tuple[int, int]) -> None:
         line, column = place
-        lines = self.text.splitlines()
-        source = lines[line] if line < len(lines) else ""
-        cut = _cut_expression(lines, line)
+        if "nesting depth" in problem:  # the scanner, which looks ahead of the events, has a limit of its own
+            self.mistake("E110", f"the document is nested deeper than {MAX_DEPTH} levels", place)
+            return
+        source = self.lines[line] if line < len(self.lines) else ""
+        cut = _cut_expression(self.lines, line)
         if cut:
-            self.mistake("E111", "YAML split this expression at the comma; put it in quotes", cut)
+            self.mistake("E111", CUT, cut)
             return
         help = ""
         if "\t" in source[: column + 1] or (line and "\t" in source):
@@ -238,8 +273,12 @@ class _Builder:
         documents = 0
         import yaml
 
-        for event in _events(self.text):
+        for count, event in enumerate(_events(self.text)):
             kind = type(event)
+            if count > MAX_EVENTS or len(self.mistakes) >= MANY:
+                if count > MAX_EVENTS:
+                    self.mistake("E110", f"the document has more than {MAX_EVENTS // 2:,} values", _at(event), _SPLIT)
+                raise _TooMuch
             if kind is yaml.ScalarEvent:
                 value = self._scalar(event, bool(stack) and stack[-1].key is None and isinstance(stack[-1].value, dict))
                 size = len(event.value)
@@ -247,6 +286,7 @@ class _Builder:
                     self.anchors[event.anchor] = (value, 1, size)
                 if not stack:
                     root = value
+                    self.root = _at(event) if value is not None else (0, 0)
                     continue
                 frame = stack[-1]
                 frame.nodes += 1
@@ -264,6 +304,7 @@ class _Builder:
                     self.mistake("E108", f"keys must be strings; this one is {kind_of(new)}", _at(event))
                 if not stack:
                     root = new
+                    self.root = _at(event)
                 stack.append(_Frame(new, event.anchor, is_key))
             elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
                 frame = stack.pop()
@@ -312,6 +353,9 @@ class _Builder:
             self.mistake("E108", "keys may not hold a NUL character", _at(event))
             return "\0"
         if value in frame.lines:
+            if ")" in value and (cut := _cut_expression(self.lines, line)):
+                self.mistake("E111", CUT, cut)
+                return "\0"
             self.mistake("E103", f"key {value!r} is given twice (first on line {frame.lines[value] + 1})", _at(event))
             return "\0"
         frame.lines[value] = line
@@ -380,14 +424,17 @@ def _cut_expression(lines: Sequence[str], line: int) -> tuple[int, int] | None:
     return None
 
 
+_Spot = tuple[int, int, str | None, int, str]  # line, column; of a scalar its style, last line and value
+
+
 class _Places:
     """Where each key and value of a document starts; made by a pass that trusts the first one."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.splitlines()
-        self.values: dict[Keys, Any] = {}
-        self.keys: dict[Keys, Any] = {}
-        self.written: dict[Keys, str] = {}
+        # Tuples, not events: those of ten thousand steps would take a third of a gigabyte.
+        self.values: dict[Keys, _Spot] = {}
+        self.keys: dict[Keys, tuple[int, int]] = {}
         stack: list[tuple[str, list[Any]]] = []  # (kind, [keys so far, pending key or next index])
         path: list[str | int] = []
         import yaml
@@ -400,22 +447,25 @@ class _Places:
                 continue
             if kind not in (yaml.ScalarEvent, yaml.AliasEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent):
                 continue
+            mark = event.start_mark
             if stack and stack[-1][0] == "map" and stack[-1][1][0] is None:
                 key = event.value if kind is yaml.ScalarEvent else ""
                 stack[-1][1][0] = key
-                self.keys[(*path, key)] = event
+                self.keys[(*path, key)] = (mark.line, mark.column)
                 path.append(key)
                 continue
             if stack and stack[-1][0] == "seq":
                 path.append(stack[-1][1][0])
             here = tuple(path)
-            self.values[here] = event
+            if kind is yaml.ScalarEvent:
+                self.values[here] = (mark.line, mark.column, event.style or "", event.end_mark.line, event.value)
+            else:
+                self.values[here] = (mark.line, mark.column, None, 0, "")
             if kind is yaml.MappingStartEvent:
                 stack.append(("map", [None]))
             elif kind is yaml.SequenceStartEvent:
                 stack.append(("seq", [0]))
             else:
-                self.written[here] = getattr(event, "value", "")
                 self._after(stack, path)
 
     @staticmethod
@@ -429,42 +479,50 @@ class _Places:
     def find(self, at: Keys, *, key: bool, offset: int) -> tuple[int, int]:
         while at and at not in self.values and at not in self.keys:
             at, key, offset = at[:-1], True, 0
-        event = self.keys.get(at) if key else None
-        event = event or self.values.get(at) or self.keys.get(at)
-        if event is None:
-            return 1, 1
-        line, column = event.start_mark.line, event.start_mark.column
-        if offset and not key:
-            line, column = self._inside(event, offset)
+        if at in self.values and not (key and at in self.keys):
+            line, column = self._inside(self.values[at], offset) if offset and not key else self.values[at][:2]
+        else:
+            line, column = self.keys.get(at, (0, 0))
         return line + 1, column + 1
 
-    def _inside(self, event: Any, offset: int) -> tuple[int, int]:
+    def _inside(self, spot: _Spot, offset: int) -> tuple[int, int]:
         """Return line and column of the character `offset` of a scalar's value."""
-        line, column = event.start_mark.line, event.start_mark.column
-        if not hasattr(event, "style"):  # an alias, a list or a mapping has no text to look into
+        line, column, style, end, value = spot
+        if style is None:  # an alias, a list or a mapping has no text to look into
             return line, column
-        if event.style in ("|", ">"):
-            before = event.value[:offset]
+        if style in ("|", ">"):
+            before = value[:offset]
             wanted = line + 1 + before.count("\n")
-            source = self.lines[wanted] if wanted < len(self.lines) else ""
-            first = self.lines[line + 1] if line + 1 < len(self.lines) else ""
-            indent = len(first) - len(first.lstrip(" "))
-            return wanted, min(indent + len(before) - (before.rfind("\n") + 1), len(source))
-        if event.style == '"':
+            if style == ">" or wanted >= len(self.lines):
+                return self._search(spot, offset)
+            indent = len(self.lines[wanted]) - len(value.split("\n")[before.count("\n")])
+            return wanted, max(indent, 0) + len(before) - (before.rfind("\n") + 1)
+        if end != line:
+            return self._search(spot, offset)
+        if style == '"':
             source = self.lines[line]
             at, seen = column + 1, 0
             while seen < offset and at < len(source):
                 at += {"x": 4, "u": 6, "U": 10}.get(source[at + 1 : at + 2], 2) if source[at] == "\\" else 1
                 seen += 1
             return line, at
-        if event.style == "'":
-            quotes = event.value[:offset].count("'")
+        if style == "'":
+            quotes = value[:offset].count("'")
             return line, column + 1 + offset + quotes
-        if event.end_mark.line != line:  # a plain scalar over several lines: look for the rest of it
-            piece = event.value[offset : offset + 24].split()[0] if event.value[offset:].split() else ""
-            for number in range(line, event.end_mark.line + 1):
-                found = self.lines[number].find(piece, column if number == line else 0)
-                if piece and found >= 0:
-                    return number, found
-            return line, column
         return line, column + offset
+
+    def _search(self, spot: _Spot, offset: int) -> tuple[int, int]:
+        """Return where the word at `offset` of a scalar stands whose lines YAML has joined: look for as many like it."""
+        line, column, _, end, value = spot
+        words = value[offset : offset + 24].split(maxsplit=1)
+        if not words:
+            return line, column
+        before = value[:offset].count(words[0])
+        for number in range(line, min(end + 1, len(self.lines))):
+            at = self.lines[number].find(words[0], column if number == line else 0)
+            while at >= 0:
+                if not before:
+                    return number, at
+                before -= 1
+                at = self.lines[number].find(words[0], at + 1)
+        return line, column

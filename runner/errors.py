@@ -5,11 +5,14 @@ A `Diagnostic` is one mistake in one file. A `RunnerError` ends a command; only 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from .frozen import frozen
 
 SHOWN = 20  # diagnostics printed before the rest is only counted
+MANY = 200  # mistakes of one stage after which nobody looks for more: each costs a search for its place and remedy
+_LONGEST = 1000  # characters of a text that is shown; what a file says in a name may have millions
 
 
 @frozen
@@ -31,14 +34,14 @@ class Diagnostic:
     def __str__(self) -> str:
         path = printable(self.path)
         place = f"{path}:{self.line}:{self.column}" if self.line else path
-        out = [f"{place}: {self.severity}[{self.code}]: {self.text}"]
+        out = [f"{place}: {self.severity}[{self.code}]: {_shown(_short(self.text), _NO_RUN)}"]
         if self.source and self.line:
             # A very long line is shown as the part around the mistake.
             start = max(0, self.column - 81) if len(self.source) > 160 else 0
             shown = self.source[start : start + 160].replace("\t", " ")
             out += [f"{self.line:>5} | {printable(shown)}", f"      | {' ' * (self.column - 1 - start)}^"]
         if self.help:
-            out.append(f"      = help: {self.help}")
+            out.append(f"      = help: {_shown(self.help)}")
         return "\n".join(out)
 
 
@@ -54,22 +57,24 @@ class RunnerError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        head = f"error[{self.code}]: {self.text}" if self.code else f"error: {self.text}"
-        return f"{head}\n  = help: {self.help}" if self.help else head
+        text = _shown(self.text)
+        head = f"error[{self.code}]: {text}" if self.code else f"error: {text}"
+        return f"{head}\n  = help: {_shown(self.help)}" if self.help else head
 
 
 class Invalid(RunnerError):
-    """One or more mistakes in files, all of one stage."""
+    """One or more mistakes in files, all of one stage; `cut`: there may be more, which nobody looked for."""
 
-    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+    def __init__(self, diagnostics: Sequence[Diagnostic], *, cut: bool = False) -> None:
         super().__init__(f"{len(diagnostics)} mistakes")
         self.diagnostics = tuple(diagnostics)
+        self.cut = cut
 
     def __str__(self) -> str:
         shown = [str(d) for d in self.diagnostics[:SHOWN]]
         more = len(self.diagnostics) - SHOWN
         if more > 0:
-            shown.append(f"... and {more} more {'error' if more == 1 else 'errors'}")
+            shown.append(f"... and {'at least ' if self.cut else ''}{more} more {'error' if more == 1 else 'errors'}")
         return "\n".join(shown)
 
 
@@ -109,11 +114,18 @@ class EnvironmentFailure(RunnerError):
     exit_status = 6
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 100]} ... {text[-90:]}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return "did you mean `x`?" for the closest of `known`, or "" where none is close."""
     import difflib  # only for a mistake
 
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    names = list(known)
+    if len(names) > 1000:  # comparing with each would take longer than compiling
+        names = [k for k in names if abs(len(k) - len(name)) < 3 and (k[:3] == name[:3] or k[-3:] == name[-3:])][:200]
+    found = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.6)
     return f"did you mean `{found[0]}`?" if found else ""
 
 
@@ -129,3 +141,12 @@ def suggest(name: str, known: Iterable[str], noun: str) -> str:
 def printable(text: str) -> str:
     """Escape what could move a terminal's cursor or change its colours."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _shown(text: str, foreign: re.Pattern[str] | None = None) -> str:
+    """Return a text that can be shown: what a file says moves no cursor, and gives no command to who reads lines."""
+    return "\n".join(printable(line) for line in (foreign or _COMMAND).sub(r"\\n", text).split("\n"))
+
+
+_NO_RUN = re.compile(r"\n(?!  (\d{8}-|\.\.\. |and ))")  # the one text of several lines is a list of runs
+_COMMAND = re.compile(r"\n(?!\s*[\w./|=\[])")  # none of our own lines begins so; `::error::` of a CI does

@@ -323,8 +323,8 @@ class _Parser:
         token = self.token
         if token.kind == "number":
             self.next += 1
-            value = float(token.text) if re.search(r"[.eE]", token.text) else int(token.text)
-            if value in (math.inf, -math.inf):
+            value = float(token.text) if re.search(r"[.eE]", token.text) or len(token.text) > 300 else int(token.text)
+            if value in (math.inf, -math.inf) or len(token.text) > 300:
                 raise ExpressionError("E203", "this number is too large", token.at)
             return Literal(value, token.at)
         if token.kind == "string":
@@ -837,7 +837,8 @@ def _apply(name: str, args: list[Any], read_json: Callable[[Any], Any]) -> Any:
         case "sum":
             return sum(args[0])
         case _:  # round
-            return round(args[0], args[1]) if len(args) == 2 else round(args[0])
+            # Beyond 400 digits there is nothing to round; Python would compute the power all the same.
+            return round(args[0], max(-400, min(400, args[1]))) if len(args) == 2 else round(args[0])
 
 
 def _kept(name: str, text: str, args: list[Any]) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import islice
 from typing import Any
 
-from .document import Document, Keys, kind_of
-from .errors import Diagnostic, Invalid, nearest, suggest
+from .document import CUT, Document, Keys, kind_of
+from .errors import MANY, Diagnostic, Invalid, nearest, suggest
 
 API = "runner/v1"
 NAME = r"^[A-Za-z][A-Za-z0-9_]*(-[A-Za-z0-9_]+)*$"
@@ -815,22 +816,56 @@ def check_document(document: Document, wanted: str | None = None) -> str:
             )
             raise Invalid([document.diagnostic(code, what, ("kind",), help=help)])
         wanted = kind
-    if kind in _ROOTS and kind != wanted:
+    if isinstance(kind, str) and kind in _ROOTS and kind != wanted:
         raise Invalid([document.diagnostic("E107", f"this is a {kind}; a {wanted} is needed here", ("kind",))])
     schema = _ROOTS[wanted]
     if not _judge(schema).is_valid(document.value):
-        raise Invalid(_misfits(document, schema))
+        found = _misfits(document, schema)
+        raise Invalid(sorted(found, key=lambda d: (d.line, d.column)), cut=len(found) >= MANY)
     return wanted
 
 
 def _misfits(document: Document, schema: str) -> list[Diagnostic]:
-    from jsonschema import Draft202012Validator
+    """Return what does not fit, at most MANY of it."""
+    from jsonschema import Draft202012Validator, ValidationError, validators
 
-    found: list[Diagnostic] = []
-    for error in Draft202012Validator(SCHEMAS[schema]()).iter_errors(document.value):
-        found.extend(_word(document, schema, error))
-    unique = dict.fromkeys(found)
-    return sorted(unique, key=lambda d: (d.line, d.column))
+    def pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[ValidationError]:
+        """Read a pattern as the judge does: digits are ASCII, and `$` is the end, not a line's."""
+        if isinstance(value, str) and not re.search(
+            pattern.replace("$", r"\Z").replace(r"\\Z", r"\$"), value, re.ASCII
+        ):
+            yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+    extend: Any = validators.extend
+    judge = extend(Draft202012Validator, {"pattern": pattern})(SCHEMAS[schema]())
+    found: dict[Diagnostic, None] = {}
+    errors = judge.iter_errors(_doubtful(document.value, SCHEMAS[schema]()))
+    for worded in (diagnostic for error in errors for diagnostic in _word(document, schema, error)):
+        if cut := document.cut_expression(worded.line, worded.column):
+            worded = Diagnostic(document.path, *cut, "E111", CUT, source=worded.source)
+        found[worded] = None
+        if len(found) >= MANY:
+            break
+    if not found:  # the judges disagree; nothing is refused without a word
+        wrong = next(iter(_judge(schema).iter_errors(document.value)))
+        return [document.diagnostic("E108", wrong.message[:200], wrong.instance_path)]
+    return list(found)
+
+
+def _doubtful(value: Mapping[str, Any], schema: Schema) -> Mapping[str, Any]:
+    """Return a document without the entries of large sections in which nothing is wrong.
+
+    The judge that words mistakes takes a thousand times as long as the one that finds them.
+    """
+    import jsonschema_rs
+
+    out = dict(value)
+    for section, body in value.items():
+        if isinstance(body, dict) and len(body) > MANY and section in schema["properties"]:
+            judge = jsonschema_rs.validator_for({**schema["properties"][section], "$defs": schema.get("$defs", {})})
+            wrong = (key for key, entry in body.items() if not judge.is_valid({key: entry}))
+            out[section] = {key: body[key] for key in islice(wrong, MANY)} or dict(islice(body.items(), 1))
+    return out
 
 
 def _where(document: Document, at: Keys) -> str:
@@ -841,7 +876,7 @@ def _where(document: Document, at: Keys) -> str:
         value = value[key]
         if index == 1 and at[0] == "steps" and isinstance(value, dict):
             kind = value.get("kind")
-    if kind in KINDS and len(at) == 2:
+    if isinstance(kind, str) and kind in KINDS and len(at) == 2:
         return f"{shown} ({a_step(str(kind))})"
     return shown or "the document"
 
@@ -882,8 +917,10 @@ def _word(document: Document, schema: str, error: Any) -> Iterator[Diagnostic]:
                     help=hint,
                 )
         case "required":
+            known = list(error.schema.get("properties", ()))
+            meant = {nearest(given, known) for given in value if given not in known}  # told as misspelt
             for key in error.validator_value:
-                if key not in value:
+                if key not in value and f"did you mean `{key}`?" not in meant:
                     help = "`runner plan FILE --accept STEP --reason TEXT` prints it" if at[:1] == ("accept",) else ""
                     text = f"{_where(document, at)} lacks the required field `{key}`"
                     yield document.diagnostic("E104", text, at, key=bool(at), help=help)

@@ -10,7 +10,7 @@ from .document import Document, Keys, kind_of
 from .errors import Diagnostic, Invalid, suggest
 from .expression import Type
 from .pipeline import Files, Param, Pipeline, RunRequest
-from .values import DURATION_HELP, Duration, to_seconds
+from .values import DURATION_HELP, Duration, canonical, to_seconds
 
 RULES = {
     "minimum": ("integer", "number"), "maximum": ("integer", "number"),
@@ -23,7 +23,7 @@ _ARTICLE = {"string": "a text", "integer": "an integer", "number": "a number", "
 
 def check_value(param: Param, value: Any) -> str | None:
     """Return what is wrong with `value` for `param`, or None. Values are never coerced."""
-    wrong = check_type(param.type, value)
+    wrong = check_type(param.type, value) or _unwritable(value)
     if wrong:
         return wrong
     rules = param.rules
@@ -51,6 +51,19 @@ def check_value(param: Param, value: Any) -> str | None:
             return f"it must have {word.format(rules[rule])}, not {len(value)}"
     if "pattern" in rules and not re.fullmatch(rules["pattern"], value):
         return f"{value!r} does not match the pattern {rules['pattern']}"
+    return None
+
+
+def _unwritable(value: Any) -> str | None:
+    """Return why a value could not be written into a record: what a command line gives may be no text at all."""
+    try:
+        canonical(value).encode()
+    except UnicodeEncodeError:
+        return "the text is not UTF-8"
+    except RecursionError:
+        return "it is nested too deep"
+    except ValueError:
+        return "it holds a number that is not finite"
     return None
 
 
@@ -114,8 +127,9 @@ def parse_value(param: Param, text: str) -> Any:
 
             try:
                 return json.loads(text)
-            except ValueError:
-                raise ValueError(f"expected {_ARTICLE[param.type.name]} as JSON, got {text!r}") from None
+            except (ValueError, RecursionError):
+                shown = text if len(text) < 200 else f"{text[:200]}..."
+                raise ValueError(f"expected {_ARTICLE[param.type.name]} as JSON, got {shown!r}") from None
         case _:
             return text
 
@@ -126,22 +140,27 @@ def resolve_params(
     document: Document | None,
     files: Files,
     inherited: Mapping[str, Any] | None,
+    written: Callable[[], Document] | None = None,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return each parameter's value and its source (request, reference, default).
 
-    A file or dir is given as its location. `inherited` are the reference run's values, already located.
+    A file or dir is given as its location. `inherited` are the reference run's values, already located. `written` gives
+    the pipeline's document, where a default stands.
     Raises Invalid with every value that does not fit.
     """
     mistakes: list[Diagnostic] = []
 
     def mistake(code: str, text: str, at: Keys, *, key: bool = False, help: str = "") -> None:
-        if document is not None:
+        if source == "default" and written is not None:
+            mistakes.append(written().diagnostic(code, text, (*at, "default"), key=key, help=help))
+        elif document is not None:
             mistakes.append(document.diagnostic(code, text, at, key=key, help=help))
         else:
             mistakes.append(Diagnostic("command line", 0, 0, code, text, help))
 
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    source = ""
     for name in request.params:
         if name not in pipeline.params:
             mistake(
@@ -158,7 +177,7 @@ def resolve_params(
             mistake("E108", f"`{name}` is both set and reset", ("reset", index))
     for name, param in pipeline.params.items():
         at: Keys = ("params", name)
-        base = pipeline.base
+        base, source = pipeline.base, ""
         if name in request.params:
             value, source, base = request.params[name], "request", request.base
         elif (

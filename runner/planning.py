@@ -132,6 +132,8 @@ def write(path: str, text: str) -> None:
 
 def is_plan(path: str) -> bool:
     """Whether a file is meant as a plan: JSON that is no pipeline or run in JSON form."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
     try:
         with open(path, "rb") as file:
             head = file.read(4096)

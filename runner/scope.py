@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from . import expression
-from .document import Document, Keys
+from .document import CUT, Document, Keys
 from .errors import nearest, suggest
 from .expression import BOOLEAN, INTEGER, STRING, ExpressionError, Ref, Template, Type
 from .pipeline import Output, Param, ProjectPath, Tree
@@ -135,7 +135,7 @@ class Reader:
     def _report(self, error: ExpressionError, at: Keys, value: str = "") -> None:
         code, text, help = error.code, error.text, error.help
         if code == "E203" and "no closing" in text and "$(" in text and self._cut_by_yaml(at, value):
-            code, text, help = "E111", "YAML split this expression at the comma; put it in quotes", ""
+            code, text, help = "E111", CUT, ""
         self.compiler.mistake(code, text, at, offset=error.offset, help=help)
 
     def _cut_by_yaml(self, at: Keys, value: str) -> bool:

@@ -101,6 +101,7 @@ def perform(
 
     settings = asked.project.settings()
     workers = workers_of(workers)
+    app.check_request(asked)  # before there is a store: what is refused leaves nothing behind
     opened = app.open_store(asked.project, settings, store, create=True)
     with opened.group(asked.request.group, asked.request.conflict == "queue", tell), opened.in_use(tell):
         return _perform(asked, opened, settings, again, workers, form, junit)

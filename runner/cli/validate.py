@@ -27,7 +27,7 @@ def command(files: tuple[str, ...], form: str) -> int:
     for path in files:
         try:
             asked = app.read(path)
-            app.check_request(asked)
+            app.check_request(asked, whole=asked.document is not None)
             found += asked.pipeline.warnings
         except Invalid as error:
             found += error.diagnostics
