@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import stat
 import struct
 import sys
@@ -24,6 +25,7 @@ MAKE_BLOCK, REFER, TRUNCATE, IOCTL_DEV = 1 << 11, 1 << 13, 1 << 14, 1 << 15
 _OF_VERSION = ((1, (1 << 13) - 1), (2, REFER), (3, TRUNCATE), (5, IOCTL_DEV))
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 _READ = EXECUTE | READ_FILE | READ_DIR
+_CONSOLE = re.compile(r"(tty|vcs[au]?)\d+")  # up to 200, and of no use to a step: each would cost every attempt a rule
 _HELD = 256  # entries that stay open from one attempt to the next
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -110,6 +112,8 @@ class _Around:
             with os.scandir(way) as found:
                 for item in found:
                     path = os.path.join(way, item.name)
+                    if way == "/dev" and _CONSOLE.fullmatch(item.name):
+                        continue
                     if path not in self.shut and path not in self.ways and not item.is_symlink():
                         yield path, item.is_dir(follow_symlinks=False)
         except OSError:

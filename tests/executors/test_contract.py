@@ -51,7 +51,7 @@ def done(executor, *calls):
     return outcomes
 
 
-def test_outputs_are_published_by_their_digest_and_the_directory_is_gone(executor, call, tmp_path):
+def test_outputs_are_published_by_their_digest_and_the_directory_is_gone_in_the_end(executor, call, tmp_path):
     outcome = done(executor, call("printf hi > o; echo said", outputs={"o": "file"}))["a"]
     digest = hashlib.sha256(b"hi").hexdigest()
     assert (outcome.cause, outcome.outputs, outcome.exit_code) == (
@@ -62,6 +62,7 @@ def test_outputs_are_published_by_their_digest_and_the_directory_is_gone(executo
     stored = tmp_path / "objects/sha256" / digest[:2] / digest
     assert (stored.read_bytes(), stored.stat().st_mode & 0o777) == (b"hi", 0o444)
     assert (tmp_path / "a.log").read_bytes() == b"said\n"
+    executor.close()
     assert not (tmp_path / "tmp/a").exists()
 
 

@@ -386,7 +386,8 @@ def test_a_step_cannot_write_into_the_store(project, isolation):
     project.pipeline(f"failure_policy: finish_independent\nsteps: {json.dumps(steps)}\n")
     answer = project.runner("apply", "p.yaml")
     assert answer.code == 1, answer.err
-    assert {n for n, status in project.statuses().items() if status != "failed"} == {"make"}
+    ended_well = {n for n, status in project.statuses().items() if status != "failed"}
+    assert ended_well - {"input"} == {"make"}  # a small input is a copy of the step's own, which only root can write to
     assert kept.read_bytes() == text
     assert project.runner("store", "verify").code == 0
 
