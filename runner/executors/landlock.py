@@ -9,10 +9,12 @@ A stand-alone module of the standard library: the worker, and the parent of pyth
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import re
+import select
 import stat
 import struct
 import sys
@@ -98,8 +100,8 @@ class _Around:
     """The rules for all that lies beside the ways to closed folders, and when they were found."""
 
     def __init__(self, closed: tuple[str, ...]) -> None:
-        self.mounts = _mounts()
-        self.shut = _shut(closed, self.mounts)
+        self.version = _table.version()
+        self.shut = _shut(closed, _mounts())
         self.ways = {way for path in self.shut for way in _ways(path) if way not in self.shut}
         self.marks = {way: _mark(way) for way in self.ways}  # before they are listed
         self.entries = [entry for way in sorted(self.ways) for entry in self._beside(way)]
@@ -120,7 +122,7 @@ class _Around:
             return  # who cannot list it cannot find what is in it
 
     def same(self) -> bool:
-        return self.mounts == _mounts() and all(_mark(way) == mark for way, mark in self.marks.items())
+        return self.version == _table.version() and all(_mark(way) == mark for way, mark in self.marks.items())
 
     def rules(self, rights: int) -> Iterator[bytes]:
         if not self.packed:
@@ -179,6 +181,28 @@ def _shut(closed: Iterable[str], mounts: str) -> set[str]:
     """Return the closed folders, by all names that they have, and for root the disks themselves."""
     real = {os.path.realpath(path) for path in closed}
     return real | set(_aliases(real, mounts)) | (set(_disks()) if os.geteuid() == 0 else set())
+
+
+class _Table:
+    """The table of mounts, which the kernel tells changes of."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+        self.poll = select.poll()
+        self.fd = -1
+
+    def version(self) -> int:
+        """Return a number that is another one after each change."""
+        if self.fd < 0:
+            self.changes += 1  # where the table cannot be watched, it is always another one
+            with contextlib.suppress(OSError):
+                self.fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+                self.poll.register(self.fd, select.POLLPRI | select.POLLERR)
+        self.changes += bool(self.poll.poll(0))
+        return self.changes
+
+
+_table = _Table()
 
 
 def _mounts() -> str:
