@@ -1,4 +1,4 @@
-"""`runner` and `python -m runner`: the way in. `--version` alone needs nothing of what follows."""
+"""`runner` and `python -m runner`: the way in. What needs little of what follows is answered before it is loaded."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ import sys
 
 def main() -> None:
     """Run a command and leave with its exit code."""
-    if sys.argv[1:] == ["--version"]:
+    args = sys.argv[1:]
+    if args == ["--version"]:
         from . import __version__
 
         print(f"runner {__version__}")
         return
+    if args[:1] == ["apply"]:
+        from .settled import said
+
+        if (message := said(args)) is not None:
+            print(message)
+            return
     from .cli import run
 
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(args))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import engine, sealing
-from .decide import Cut, Decision, Kept, Reuse, Run
+from .decide import Cut, Decision, Kept, Reuse, Run, Skip
 from .document import Document, Keys
 from .errors import (
     Diagnostic,
@@ -36,7 +36,7 @@ from .graph import Graph
 from .params import parse_value, resolve_params, widen
 from .pipeline import Pipeline, RunRequest, Runtime, Secret, Step
 from .plan import CodeChange, Plan, make_plan, unchanged
-from .project import Project, Settings, tree_digest
+from .project import Project, Settings, below, tree_digest
 from .record import Event, RunEnded, RunRecord, RunStopping, RunWaiting, StepEnded
 from .reference import Reference, View, choose, facts_of
 from .request import request_of_json
@@ -599,6 +599,30 @@ def earlier(made: Plan, store: Store) -> str | None:
         if record is not None and unchanged(made, record):
             return run
     return None
+
+
+def standing(asked: Asked, made: Plan, store: LocalStore, run: str) -> tuple[set[str], set[str], set[str]] | None:
+    """Return what it stands on that a plan finds nothing to do: files of the project, of the store, and paths where nothing
+    is. None where more than files decides: another run, the time, an environment, what others hold."""
+    request, project, world = asked.request, asked.project, made.world
+    kept = [d for d in made.decisions.values() if isinstance(d, Kept | Skip)]
+    if (
+        request.reference not in (None, "none") or request.select is not None or request.group or world.runtimes
+        or len(kept) < len(made.decisions) or made.notes or asked.pipeline.warnings
+        or any(step.cache.expire_after is not None for step in made.pipeline.every_step())
+    ):  # fmt: skip
+        return None
+    files, absent = project.asked_of()
+    documents = [asked.pipeline.path, *asked.pipeline.files, *([asked.document.path] if asked.document else [])]
+    files |= {project.path(place) for place in (*documents, *world.code)}
+    for place in world.files:
+        files |= set(below(project.path(place)))
+    stored = {f"{store.path}/{name}" for name in ("format", "runs", f"runs/{run}/journal.jsonl")}
+    for digest, kind in artifacts(o for d in kept if isinstance(d, Kept) for o in d.past.outputs.values()):
+        stored.add(store.object(digest, kind))
+        if kind == "dir":
+            stored |= {store.object(e[2], "file") for e in store.entries(digest) if e[1] in ("file", "exec")}
+    return files, stored, absent
 
 
 def verified(asked: Asked, store: LocalStore, made: Plan, whole: bool, show: Callable[[Plan], None]) -> Plan:

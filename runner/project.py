@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from .document import MAX_BYTES
@@ -81,6 +81,21 @@ class Project:
         location = self._locate(path, base)
         self.answers[0][path, base] = location
         return location
+
+    def asked_of(self) -> tuple[set[str], set[str]]:
+        """Return the paths of what compiling asked of the file system and was told of, and of what was not there."""
+        _, kinds, expanded, read = self.answers
+        there = {self.path(location) for location in (*read, *(n for n, kind in kinds.items() if kind))}
+        absent = {self.path(location) for location, kind in kinds.items() if kind is None}
+        for (pattern, base), found in expanded.items():
+            start = os.path.normpath(os.path.join(base, pattern))
+            if found != [start]:  # a folder, or a pattern: any folder below may get what it names
+                while any(sign in start for sign in "*?["):
+                    start = os.path.dirname(start)
+                there |= {path for path in below(self.path(start or "."), _LEFT_OUT) if os.path.isdir(path)}
+        for settings in (f"{self.root}/runner.toml", _config()):
+            (there if os.path.exists(settings) else absent).add(settings)
+        return there, absent
 
     def answers_still(self, answers: Answers) -> bool:
         """Whether the file system gives the same answers to all that compiling once asked."""
@@ -349,14 +364,25 @@ def _mistake(path: str, text: str, key: str, what: str, help: str, code: str = "
     return Diagnostic(path, 0, 0, code, what, help)
 
 
+def _config() -> str:
+    """Return where the user's own settings are."""
+    return os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "runner", "config.toml")
+
+
+def below(path: str, left_out: Collection[str] = ()) -> Iterator[str]:
+    """Yield a path, and all files and folders below it but those with certain names."""
+    yield path
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if name not in left_out]
+        yield from (os.path.join(folder, name) for name in (*folders, *files))
+
+
 def _input_roots() -> tuple[str, ...]:
     """Return the folders outside the project whose files may be inputs: granted by the machine, never by a repository."""
     if "RUNNER_INPUT_ROOTS" in os.environ:
         roots = [r for r in os.environ["RUNNER_INPUT_ROOTS"].split(os.pathsep) if r]
     else:
-        path = os.path.join(
-            os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "runner", "config.toml"
-        )
+        path = _config()
         if not os.path.exists(path):
             return ()
         import tomllib

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +57,9 @@ def command(
     from .. import app, planning
 
     if not planning.is_plan(file):
-        return perform(app.read(file, overrides(params), store), again, workers, form, store, junit)
+        plain = workers is None and form == "text" and not store and junit is None
+        args = ["apply", file, *(word for param in params for word in ("-p", param))] if plain else []
+        return perform(app.read(file, overrides(params), store), again, workers, form, store, junit, args)
     if params or again:
         raise click.UsageError("a plan file is whole: -p and --again do not go with it")
     return _planned(file, workers, form, store, junit)
@@ -94,9 +97,15 @@ def _show(plan: Plan, estimate: Estimate, form: str) -> None:
 
 
 def perform(
-    asked: Asked, again: bool, workers: int | None, form: str, store: str | None, junit: str | None = None
+    asked: Asked,
+    again: bool,
+    workers: int | None,
+    form: str,
+    store: str | None,
+    junit: str | None = None,
+    args: Sequence[str] = (),
 ) -> int:
-    """Plan and run what is asked; return the exit code."""
+    """Plan and run what is asked; return the exit code. `args` are those that may be answered at once the next time."""
     from .. import app
 
     settings = asked.project.settings()
@@ -104,7 +113,7 @@ def perform(
     app.check_request(asked)  # before there is a store: what is refused leaves nothing behind
     opened = app.open_store(asked.project, settings, store, create=True)
     with opened.group(asked.request.group, asked.request.conflict == "queue", tell), opened.in_use(tell):
-        return _perform(asked, opened, settings, again, workers, form, junit)
+        return _perform(asked, opened, settings, again, workers, form, junit, args)
 
 
 def _perform(
@@ -115,6 +124,7 @@ def _perform(
     workers: int | None,
     form: str,
     junit: str | None,
+    args: Sequence[str],
 ) -> int:
     from .. import app, engine, planning
 
@@ -133,6 +143,10 @@ def _perform(
         engine.verify_kept(made, opened, whole=False)
         message = f"nothing to do: run {run} has done this already (--again runs it anew)"
         click.echo(message, err=form == "json")
+        if args and (found := app.standing(asked, made, opened, run)):
+            from .. import settled
+
+            settled.keep(args, message, *found)
         if form == "json":
             import json
 
