@@ -35,7 +35,11 @@ def test_a_plan_with_nothing_to_do_stands_on_all_that_it_read_and_on_what_is_not
     assert relative == {"p.yaml", "runner.toml", "data/a.csv", "extra", "extra/x", "extra/y", "steps", "steps/run.sh"}
     kept = {os.path.relpath(path, ".runner").split("/")[0] for path in stored}
     assert (kept, len(stored)) == ({"format", "runs", "objects", "trees"}, 6)
-    assert {os.path.relpath(path, done.root) for path in absent if path.startswith(str(done.root))} == {"later.txt"}
+    assert {os.path.relpath(path, done.root) for path in absent if path.startswith(str(done.root))} == {
+        "later.txt",
+        "sh",
+        "steps/*.sh",
+    }
 
 
 @pytest.mark.parametrize(
