@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from . import Call, Outcome, worker
 
-_WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
+_WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker_main.py")
 
 
 @dataclass

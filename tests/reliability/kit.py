@@ -277,7 +277,7 @@ class Tapped:
         """Whether a process supervises steps: it was started as the file of the workers, and writes as such."""
         if pid not in self.kinds:
             try:
-                self.kinds[pid] = b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+                self.kinds[pid] = b"worker_main.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
                 return False
         return self.kinds[pid]

@@ -52,7 +52,7 @@ def workers(pid: int) -> list[int]:
         left += below
         for child in below:
             try:
-                if b"executors/worker.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"executors/worker_main.py" in Path(f"/proc/{child}/cmdline").read_bytes():
                     out.append(child)
             except OSError:
                 continue
