@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 
@@ -21,7 +23,11 @@ def main() -> None:
             return
     from .cli import run
 
-    sys.exit(run(args))
+    code = run(args)
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # the reader has gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # taking the interpreter down would take 10 ms, and do nothing more
 
 
 if __name__ == "__main__":

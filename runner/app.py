@@ -667,23 +667,24 @@ def apply(
     processors = len(os.sched_getaffinity(0))
     size = pool_size(made, settings, workers)
     steps = list(starting(made, ended_before(made, waiting, stop)))
-    told = secrets(made, steps, asked.project)
-    workshop = engine.Workshop(
-        interpreters=interpreters(steps, asked.project, store, tell),
-        secrets=told,
-        root=asked.project.root,
-        store=os.path.abspath(store.path),
-        workers=size,
-        cpu=made.request.cpu or max(processors, size),
-        memory=made.request.memory,
-        log_limit=settings.log_limit,
-        stop=stop,
-        once=once,
-        estimate=estimate,
-    )
     executor = LocalExecutor(size, wake)
     code = 1
     try:
+        executor.prepare(sum(step.has_process for step in steps[:size]))  # they start while the run is entered
+        told = secrets(made, steps, asked.project)
+        workshop = engine.Workshop(
+            interpreters=interpreters(steps, asked.project, store, tell),
+            secrets=told,
+            root=asked.project.root,
+            store=os.path.abspath(store.path),
+            workers=size,
+            cpu=made.request.cpu or max(processors, size),
+            memory=made.request.memory,
+            log_limit=settings.log_limit,
+            stop=stop,
+            once=once,
+            estimate=estimate,
+        )
         for event in engine.execute(made, store, executor, workshop, waiting):
             for report in reporters:
                 report(event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -38,6 +39,17 @@ class _Worker:
                 message = message[os.write(self.input, message) :]
 
 
+def _ends(pid: int, seconds: float) -> bool:
+    """Wait for a child to end; `Popen.wait` with a time looks only now and then."""
+    if not hasattr(os, "pidfd_open"):
+        return True
+    fd = os.pidfd_open(pid)
+    try:
+        return bool(select.select([fd], [], [], seconds)[0])
+    finally:
+        os.close(fd)
+
+
 class LocalExecutor:
     """Starts workers as they are needed, up to `size`. `wake` is a file descriptor that interrupts a wait."""
 
@@ -50,6 +62,10 @@ class LocalExecutor:
         if wake is not None:
             self.selector.register(wake, selectors.EVENT_READ, None)
         worker.become_subreaper()  # for what a dead worker leaves
+
+    def prepare(self, count: int) -> None:
+        """Start workers for the first attempts."""
+        self.idle += [self._start() for _ in range(min(count, self.size))]
 
     def submit(self, call: Call) -> None:
         found = self.idle.pop() if self.idle else self._start()
@@ -123,11 +139,9 @@ class LocalExecutor:
             assert found.process.stdin is not None
             found.process.stdin.close()
         for found in self.workers.values():
-            try:
-                found.process.wait(5)
-            except subprocess.TimeoutExpired:
+            if not _ends(found.process.pid, 5):
                 found.process.kill()
-                found.process.wait()
+            found.process.wait()
             if found.process.stdout is not None:
                 found.process.stdout.close()
         if self.workers:
