@@ -25,18 +25,20 @@ needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="needs stra
 
 # System calls per step, of the runner's own processes and of a child until its program runs.
 CALLS = {
-    "all": 240, "chmod": 1, "close": 19, "execve": 1, "getdents64": 14.5, "mkdir": 7, "newfstatat": 47, "openat": 15, "pipe2": 2, "rename": 1.9,
-    "rmdir": 5, "rt_sigaction": 63, "symlink": 1, "unlink": 2, "vfork": 1, "write": 6.5,
+    "all": 165, "chmod": 1, "close": 20, "execve": 1, "getdents64": 11, "mkdir": 2.2, "newfstatat": 35, "openat": 18.5, "pipe2": 1, "rename": 13,
+    "listxattr": 5.2, "unlink": 2.2, "write": 7,
 }  # fmt: skip
 # What time decides: how many steps share one wait for the disk. In `all` these do not count.
-BARRIER = {"clone3": 1, "fdatasync": 1, "syncfs": 1}
-TIMED = {*BARRIER, "epoll_wait", "exit", "fcntl", "futex", "madvise", "mmap", "munmap", "poll", "pread64", "pwrite64", "rseq", "set_robust_list"}  # fmt: skip
+BARRIER = {"clone3": 3, "fdatasync": 1, "syncfs": 1}
+# What the machine decides: how many folders lie beside the project, how the C library starts a program.
+OF_MACHINE = {"landlock_add_rule", "rt_sigaction", "rt_sigprocmask", "prlimit64", "brk", "vfork"}
+TIMED = {*BARRIER, *OF_MACHINE, "epoll_wait", "exit", "fcntl", "futex", "madvise", "mmap", "munmap", "poll", "pread64", "pwrite64", "rseq", "set_robust_list"}  # fmt: skip
 # Modules that a command imports (some more for what differs between interpreters), and those that are packages of others.
 MODULES = {
     "--version": (2, set()),
-    "plan p.yaml": (176, {"click", "jsonschema_rs", "yaml"}),
-    "apply p.yaml --again": (134, {"click"}),
-    "apply p.yaml": (124, {"click"}),
+    "plan p.yaml": (182, {"click", "jsonschema_rs", "yaml"}),
+    "apply p.yaml --again": (140, {"click"}),
+    "apply p.yaml": (128, {"click"}),
 }
 # What a run with nothing to do opens below the project, and how often; never more for more steps.
 OPENED = {"p.yaml": 2, "runner.toml": 2, "seed.txt": 1, ".runner": 1, ".runner/compiled/*": 1, ".runner/format": 2, ".runner/runs": 1, ".runner/index.db": 1, ".runner/index.db-wal": 1,
@@ -197,7 +199,7 @@ def test_a_step_takes_no_more_sql(place):
         counts = per_step(*map(statements, made))
         timed = {"BEGIN", "COMMIT", "all"} | ({"INSERT files"} if bounds is AGAIN else set())
         assert {name: n for name, n in counts.items() if n > bounds.get(name, 0.02) and name not in timed} == {}
-        assert counts["BEGIN"] <= 1
+        assert counts.get("BEGIN", 0) <= 1
 
 
 def main() -> None:
