@@ -1,7 +1,8 @@
 """The process of a `python` step: imports one function, calls it, keeps what it returns.
 
 A stand-alone program of the standard library. With a task file it does that task; with `--serve` it is the warm
-parent, which forks a child for each task that comes in on its socket. The parent never imports project code.
+parent, which forks a child for each task that comes in on its socket. The parent never imports project code. What it
+does import, once a child has told that its step needed it, are the few libraries of `LEARNT`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import socket
 import sys
 from typing import Any, NoReturn
 
+# Slow to import, and known to bear a fork: no threads while their variables say 1, and their random state is set anew.
+LEARNT = ("numpy", "pandas", "scipy")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-def perform(task_path: str) -> NoReturn:
-    """Do the task; never returns."""
+
+def perform(task_path: str, tell: int = -1) -> NoReturn:
+    """Do the task; never returns. `tell` is where a warm parent hears what was imported."""
     import atexit
     import importlib
     import pathlib
@@ -65,7 +70,17 @@ def perform(task_path: str) -> NoReturn:
         sys.stderr.flush()
     except BaseException:
         code = code or 1
+    tell_learnt(tell)
     os._exit(code & 0xFF)
+
+
+def tell_learnt(tell: int) -> None:
+    """Tell the parent which of the libraries this step has imported from where the interpreter has its own."""
+    with contextlib.suppress(OSError, AttributeError):
+        for name in LEARNT if tell >= 0 else ():
+            origin = getattr(getattr(sys.modules.get(name), "__spec__", None), "origin", None) or ""
+            if origin.startswith((f"{sys.prefix}/", f"{sys.base_prefix}/")):
+                os.write(tell, name.encode() + b" ")
 
 
 def keep(task: dict[str, Any], returned: Any) -> None:
@@ -103,6 +118,8 @@ def serve(preload: list[str]) -> None:
             with contextlib.suppress(ImportError):  # the step says so itself
                 importlib.import_module(module)
     del atexit, hashlib, importlib, pathlib, threading, traceback
+    learnt: set[str] = set()
+    learns = all(os.environ.get(name) == "1" for name in _THREADS) and "LEARN=0" not in preload
     server = socket.socket(fileno=0)
     buffer = b""
     given: list[int] = []  # the log and, for a sealed step, its ruleset
@@ -115,9 +132,13 @@ def serve(preload: list[str]) -> None:
         if not buffer.endswith(b"\n"):
             continue
         told, buffer = json.loads(buffer), b""
+        heard, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
-            become(told, given, server, landlock)
+            if any(os.path.lexists(f"{told['cwd']}/{name}{end}") for name in learnt for end in ("", ".py")):
+                told["cold"] = True  # the step brings a module of that name
+            become(told, given, server, landlock, tell)
+        os.close(tell)
         while given:
             os.close(given.pop())
         pidfd = os.pidfd_open(pid)  # it cannot be collected yet: whoever signals it later hits nobody else
@@ -125,6 +146,27 @@ def serve(preload: list[str]) -> None:
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
         server.sendall(b"%d\n" % status)
+        os.set_blocking(heard, False)
+        with contextlib.suppress(BlockingIOError):
+            learnt |= learn(os.read(heard, 100).decode().split() if learns else [])
+        os.close(heard)
+
+
+def learn(names: list[str]) -> set[str]:
+    """Import libraries that the next child may need; leave the process as it was if that starts a thread."""
+    import importlib
+
+    new = {name for name in names if name in LEARNT and name not in sys.modules}
+    for name in new:
+        try:
+            importlib.import_module(name)
+        except BaseException:
+            new = set()
+            break
+    if len(os.listdir("/proc/self/task")) > 1:  # nobody forks with threads alive: begin anew, without
+        os.set_inheritable(0, True)
+        os.execv(sys.executable, [sys.executable, "-P", *sys.argv, "LEARN=0"])
+    return new
 
 
 def neighbour() -> Any:
@@ -138,8 +180,9 @@ def neighbour() -> Any:
     return module
 
 
-def become(told: dict[str, Any], given: list[int], server: socket.socket, landlock: Any) -> NoReturn:
+def become(told: dict[str, Any], given: list[int], server: socket.socket, landlock: Any, tell: int) -> NoReturn:
     """Turn the forked child into the step's process."""
+    tell = os.dup2(tell, 256, inheritable=False)
     if told["procs"]:
         with open(told["procs"], "w") as file:
             file.write("0")  # into its memory group, before it allocates anything
@@ -163,7 +206,11 @@ def become(told: dict[str, Any], given: list[int], server: socket.socket, landlo
     except BaseException as error:
         os.write(2, f"{error}\n".encode())
         os._exit(1)
-    perform(told["task"])
+    if told.get("cold"):
+        os.execve(sys.executable, [sys.executable, "-P", os.path.abspath(__file__), told["task"]], told["env"])
+    if random := sys.modules.get("numpy.random"):
+        random.seed()  # else all children would draw the same numbers
+    perform(told["task"], tell)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from .kinds import THREADS, Launch, Place
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "executors", "python_step.py")
 
+_READ_EARLY = ("BLIS_", "GOMP_", "KMP_", "MKL_", "NPY_", "NUMPY_", "OMP_", "OPENBLAS_", "PANDAS_", "SCIPY_", "VECLIB_")
+
 
 def launch(own: Mapping[str, Any], place: Place) -> Launch:
     task = f"{place.root}/task.json"
@@ -20,9 +22,12 @@ def launch(own: Mapping[str, Any], place: Place) -> Launch:
         "args": {name: _tree(value) for name, value in own["args"].items()},
         "values": place.values,
     }
-    # What is imported early has read these by then: another number of threads is another parent.
-    threads = [f"{name}={place.env[name]}" for name in THREADS if name in place.env] if place.preload else []
-    parent = (place.interpreter, "-P", _PROGRAM, *threads, *place.preload)
+    # What the parent has imported has read these by then: another number of threads is another parent, and who sets more
+    # of what such libraries read has one that imports nothing by itself.
+    early = [f"{name}={place.env[name]}" for name in THREADS if name in place.env]
+    if any(name.startswith(_READ_EARLY) and name not in THREADS for name in place.env):
+        early.append("LEARN=0")
+    parent = (place.interpreter, "-P", _PROGRAM, *early, *place.preload)
     # Some variables are read by the interpreter as it starts: such a step needs one of its own.
     warm = not any(name.startswith(("PYTHON", "LD_")) for name in place.env)
     return Launch((*parent[:3], task), {task: json.dumps(content)}, warm, parent, task)
