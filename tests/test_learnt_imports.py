@@ -43,8 +43,9 @@ def test_a_step_that_sets_what_the_library_reads_imports_it_itself(project):
 
 
 def test_a_module_of_the_project_goes_before_a_library_that_is_there(project):
-    project.write(
-        work_py=WORK, numpy__random_py="def rand(): return 0.5\n", numpy____init___py="from . import random\n"
-    )
+    project.write(work_py=WORK)
+    (project.root / "numpy").mkdir()
+    (project.root / "numpy/__init__.py").write_text("from . import random\n")
+    (project.root / "numpy/random.py").write_text("def rand(): return 0.5\n")
     first, second = outputs(project, STEP % ("", ""), STEP % (", numpy", ""))
     assert [step["real"] for step in (first, second)] == [True, False]
