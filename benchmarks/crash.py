@@ -77,7 +77,7 @@ def escapes(place: Path, share: int) -> Row:
     wrong: list[str] = []
     for way in WAYS:
         for number in range(trials):
-            folder = place / f"{way}-{number}"
+            folder = place / f"{way.replace(' ', '-')}-{number}"
             folder.mkdir(parents=True)
             wrong += one_escape(test_processes.Project(folder, ""), way, ("end", "TERM", "KILL")[number % 3])
             note(f"{way} {number + 1}/{trials}", wrong)

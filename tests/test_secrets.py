@@ -123,7 +123,7 @@ def hits(*places: Path | str) -> list[str]:
 def all_that_is_said(project, run: str) -> str:
     """What every command says of a run, and the index as text."""
     said = [
-        project.runner(*words.split())
+        project.runner(*words.split(), errors="replace")
         for words in (
             "plan p.yaml",
             "plan p.yaml -o json",

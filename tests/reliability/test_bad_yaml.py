@@ -41,8 +41,11 @@ def fresh() -> Iterator[Forked]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A project, with ways out of it."""
-    made = tmp_path / "project"
+    return with_ways_out(tmp_path / "project")
+
+
+def with_ways_out(made: Path) -> Path:
+    """Make a project, with ways out of it."""
     (made / "folder").mkdir(parents=True)
     for name, text in {"runner.toml": "", "good.yaml": GOOD, "data.csv": "1\n", "folder/x": ""}.items():
         (made / name).write_text(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner import document
+from tests.kit import Project
 
 pytestmark = pytest.mark.reliability("J01")
 
@@ -31,7 +32,11 @@ def yaml_text(value: str) -> str:
 
 @pytest.fixture
 def by_params(project):
-    """A project with a list of texts as a parameter, and one step for each way to give it to a process."""
+    return with_params(project)
+
+
+def with_params(project: Project) -> Project:
+    """Give a project a list of texts as a parameter, and one step for each way to give it to a process."""
     project.write(m_py=PYTHON, show_py=SHOW)
     project.pipeline(f"""
     params: {{xs: {{type: list, items: string, default: {json.dumps(["x"])}}}}}

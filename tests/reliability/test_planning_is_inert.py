@@ -34,6 +34,11 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs 
 
 @pytest.fixture
 def trapped(project):
+    return trapped_project(project)
+
+
+def trapped_project(project: Project) -> Project:
+    """Fill a project, after a run, with all that might be taken up by itself."""
     project.pipeline("""
         params: {x: {type: integer, default: 1}}
         steps:
