@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,11 +52,16 @@ def until(holds, seconds=30.0):
 
 
 def events(project: Project, count: int, *args: str) -> list[list[dict]]:
-    """What each of several applies at once tells; each must end well and say nothing of locks."""
+    """What each of several applies at once tells; each must end well and say nothing of locks.
+
+    All are read at once: one that nobody reads stands still once its pipe is full, and so does who waits for its results.
+    """
     processes = [project.start("apply", *args, "-o", "json") for _ in range(count)]
-    answers = [(*p.communicate(timeout=100), p.returncode) for p in processes]
-    assert [(code, err) for _, err, code in answers if code or re.search("lock|Traceback", err)] == []
-    return [[json.loads(line) for line in out.splitlines()] for out, _, _ in answers]
+    with ThreadPoolExecutor(count) as readers:
+        said = list(readers.map(lambda process: process.communicate(timeout=100), processes))
+    answers = [(p.returncode, err) for p, (_, err) in zip(processes, said, strict=True)]
+    assert [(code, err) for code, err in answers if code or re.search("lock|Traceback", err)] == []
+    return [[json.loads(line) for line in out.splitlines()] for out, _ in said]
 
 
 def ends(told: list[list[dict]]) -> Counter:
