@@ -38,6 +38,7 @@ _STALE = 3600.0  # seconds after which a partial file in tmp is nobody's
 INDEX_FORMAT = 3
 MANIFEST_FORMAT = 1
 BALLAST = 1 << 20  # bytes that a run holds, to let go of when there is no other room to tell how it ended
+ROOM = 64 << 10  # bytes behind the end of a journal that nobody else can have
 FEWEST_FILES = 64  # that a run must be able to make
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MESSAGE_LIMIT = 16 << 20  # bytes of a message that are read
@@ -929,6 +930,7 @@ def _summary(event: RunStarted) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of Linux
 _FLOCK = "hhqqi4x"  # struct flock of Linux: type, whence, start, length, pid
 
 
@@ -971,6 +973,8 @@ class LocalLedger:
         )
         self.claims = os.open(f"{store.path}/claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self.size = os.fstat(self.journal).st_size  # of what is told
+        self.room = 0  # up to where it is kept
+        self._keep_room()
         self._sync_folders()
         self.index = store._connect(f"{store.path}/index.db")  # its own: it writes while others read
 
@@ -1010,6 +1014,23 @@ class LocalLedger:
         self.full = why
         return True
 
+    def _keep_room(self) -> None:
+        """Keep room behind the journal's end: the ballast, once let go, is anybody's who is faster."""
+        if sys.platform != "linux" or self.room - self.size > ROOM // 2:
+            return
+        import ctypes
+
+        start, size = ctypes.c_int64(self.size), ctypes.c_int64(ROOM)
+        if worker.libc().fallocate(self.journal, _KEEP_SIZE, start, size) == 0:  # else there is none, or no such call
+            self.room = self.size + ROOM
+
+    def _take_back(self, size: int) -> None:
+        """Cut off what was written behind `size`, and the room with it; where nothing was, the room stays."""
+        if os.fstat(self.journal).st_size > size:
+            os.ftruncate(self.journal, size)
+            self.room = 0
+            self._keep_room()
+
     def _sync_folders(self) -> None:
         for folder in (self.folder, f"{self.store.path}/runs"):
             fd = os.open(folder, os.O_RDONLY)
@@ -1026,9 +1047,10 @@ class LocalLedger:
             os.fdatasync(self.journal)
         except OSError as error:
             with contextlib.suppress(OSError):
-                os.ftruncate(self.journal, self.size)  # what is not durable is not written
+                self._take_back(self.size)  # what is not durable is not written
             raise EnvironmentFailure(f"the journal of run {self.id} cannot be written: {error.strerror}") from error
         self.sum, self.size = total, self.size + len(lines)
+        self._keep_room()
         self._enter(events, rows)
 
     def conclude(self, events: Sequence[Event]) -> None:
@@ -1062,7 +1084,7 @@ class LocalLedger:
             while left:
                 left = left[os.write(self.journal, left) :]
         except OSError as error:
-            os.ftruncate(self.journal, size)
+            self._take_back(size)
             if error.errno not in _FULL or not self._let_go(os.strerror(error.errno)):
                 raise
             self._write(lines)
@@ -1149,5 +1171,7 @@ class LocalLedger:
         self.index.close()
         os.close(self.claims)
         self._let_go("the run has ended")
+        with contextlib.suppress(OSError):
+            os.ftruncate(self.journal, os.fstat(self.journal).st_size)  # the room behind it is free again
         os.close(self.journal)
         os.close(self.lock)
