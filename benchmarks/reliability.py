@@ -303,15 +303,15 @@ FIGURES = {
     "cuts": Figure("power cuts during applies, ext4 on a loop device", "0 of 20 lose an acknowledged step or its bytes", cuts, 20, 2),
     "escapes": Figure("processes of steps that are left 2 s after an end, a stop or a kill", "0 in 100 trials over 5 ways to escape", escapes, 100, 10),
     "strangers": Figure("signals to foreign processes", "0", strangers, 20, 3),
-    "fuzz": Figure("fuzzed inputs and mutated documents", "0 tracebacks, 0 crashes of 1,000,000 + 10,000, each under 2 s", fuzz, 1_000_000, 3_000),
+    "fuzz": Figure("fuzzed inputs and mutated documents", "0 tracebacks, 0 crashes of 1,000,000 + 10,000, each under 2 s", fuzz, 1_000_000, 20_000),
     "catalogue": Figure("bad files named by file, line, column and code", "all; 95 % the line that a reviewer names", catalogue, 1_000_000, 1_000_000),
     "concurrency": Figure("8 applies of one pipeline at once", "0 of 100 rounds with a step executed twice or a lock error", concurrency, 100, 3),
-    "corruption": Figure("single changed bytes of a store", "1,000 of 1,000 found by verify, and on reuse", corruption, 1000, 60),
-    "disk": Figure("a disk that is full", "50 moments: 0 damaged stores, 50 ends recorded, 50 resumes", disk, 50, 6),
-    "leaks": Figure("a secret in any file or message, 8 encodings", "0 hits in 20 leaky runs", leaks, 20, 3),
+    "corruption": Figure("single changed bytes of a store", "1,000 of 1,000 found by verify, and on reuse", corruption, 1000, 200),
+    "disk": Figure("a disk that is full", "50 moments: 0 damaged stores, 50 ends recorded, 50 resumes", disk, 50, 10),
+    "leaks": Figure("a secret in any file or message, 8 encodings", "0 hits in 20 leaky runs", leaks, 20, 6),
     "hostile": Figure("hostile values", "0 executed of 100 values by 6 ways", hostile, 1, 1),
     "inert": Figure("`execve` and `connect` of commands that only look", "0 but git's", inert, 100, 4),
-    "durability": Figure("cost of durability of 1,000 trivial steps", "under 10 % of the time", durability, 5, 3),
+    "durability": Figure("cost of durability of 1,000 trivial steps", "under 10 % of the time", durability, 5, 5),
 }  # fmt: skip
 
 
