@@ -293,7 +293,11 @@ def durability(place: Path, count: int) -> Found:
             shares.append(100 * (whole - stubbed) / whole)
     with_, without = (statistics.median(column) for column in zip(*times, strict=True))
     share = statistics.median(shares)
-    measured = f"{share:.1f} % ({with_:.2f} s, without {without:.2f} s; {count} pairs, {min(shares):.1f} to {max(shares):.1f} %)"
+    sync = measure.fsync_seconds(place)
+    measured = (
+        f"{share:.1f} % ({with_:.2f} s, without {without:.2f} s; {count} pairs, {min(shares):.1f} to {max(shares):.1f} %; "
+        f"one append with fdatasync here: {sync * 1000:.2f} ms)"
+    )
     return measured, [] if share < 10 else [measured]
 
 
