@@ -29,7 +29,7 @@ from .expand import Known
 from .expand import items as spread
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
-from .frozen import frozen
+from .frozen import changed, frozen
 from .gate import GOOD
 from .graph import Graph
 from .hints import Attempt, hints
@@ -294,7 +294,7 @@ class _Engine:
     def tell(self, event: Event) -> None:
         if not self.pending:
             self.pending_since = time.monotonic()
-        self.pending.append(replace(event, at=round(time.time(), 3)))
+        self.pending.append(changed(event, at=round(time.time(), 3)))
 
     def commit(self) -> Iterator[Event]:
         """Make all that has happened durable, then tell it."""

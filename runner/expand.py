@@ -13,7 +13,7 @@ from typing import Any
 from .axes import AxisError, Combination, combinations, is_literal, name_of
 from .embed import renamed
 from .fingerprint import Before, Read, World, axis_values
-from .frozen import frozen
+from .frozen import changed, frozen
 from .pipeline import Fan, Pipeline, Step
 
 
@@ -58,7 +58,7 @@ def _axes(step: Step, fan: Fan, known: Known | None) -> tuple[dict[str, list[Any
 
 def _item(step: Step, fan: Fan, name: str, values: Combination, reads: tuple[Read, ...]) -> dict[str, Step]:
     if not fan.body:
-        return {name: replace(
+        return {name: changed(
             step, name=name, foreach=None, each={**step.each, **values}, axis_reads=(*step.axis_reads, *reads),
             within=(*step.within, (step.name, name)),
         )}  # fmt: skip
@@ -66,12 +66,12 @@ def _item(step: Step, fan: Fan, name: str, values: Combination, reads: tuple[Rea
     out = {}
     for inner in fan.body.values():
         made = renamed(inner, step.name, name)
-        out[made.name] = replace(
+        out[made.name] = changed(
             made, each={**made.each, **keyed}, axis_reads=(*made.axis_reads, *reads), reads=made.reads | fan.reads,
             within=(*step.within, (step.name, name), *made.within),
         )  # fmt: skip
     # The values stand also under their bare names, for who asks the item itself.
-    out[name] = replace(out[name], each={**out[name].each, **values})
+    out[name] = changed(out[name], each={**out[name].each, **values})
     return out
 
 

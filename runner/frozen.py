@@ -49,3 +49,15 @@ def _hash(self: Any) -> int:
 def _repr(self: Any) -> str:
     shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__dataclass_fields__)
     return f"{type(self).__qualname__}({shown})"
+
+
+def changed(value: T, **fields: Any) -> T:
+    """Return a copy with other values in some fields: what `replace` gives, at a fifth of its cost.
+
+    For the few places that do it for every step; the names of the fields are not checked. Not for a class that keeps
+    what it computed.
+    """
+    made = object.__new__(type(value))
+    made.__dict__.update(value.__dict__)
+    made.__dict__.update(fields)
+    return made

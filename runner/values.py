@@ -87,8 +87,13 @@ def text_of(value: Any) -> str:
             return str(value)
 
 
+_PLAIN = frozenset((str, int, bool, type(None)))
+
+
 def plain(value: Any) -> Any:
     """Return `value` as JSON for a fingerprint: marks for what is marked, whole floats as integers."""
+    if type(value) in _PLAIN:
+        return value
     match value:
         case Marked():
             return value.mark
