@@ -19,7 +19,7 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _STALE = 3600.0  # seconds after which a partial file in tmp is nobody's
-INDEX_FORMAT = 3
+INDEX_FORMAT = 4
 MANIFEST_FORMAT = 1
 BALLAST = 1 << 20  # bytes that a run holds, to let go of when there is no other room to tell how it ended
 ROOM = 64 << 10  # bytes behind the end of a journal that nobody else can have
@@ -46,6 +46,7 @@ _TABLES = """
 CREATE TABLE runs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, pipeline TEXT, status TEXT NOT NULL, request_digest TEXT,
   summary TEXT);
 CREATE INDEX runs_pipeline ON runs (pipeline, seq);
+CREATE INDEX runs_unfinished ON runs (id) WHERE status='running';
 CREATE TABLE successes (seq INTEGER PRIMARY KEY, fingerprint TEXT NOT NULL, pipeline TEXT, run TEXT NOT NULL, step TEXT NOT NULL,
   seconds REAL, detail TEXT NOT NULL, sum INTEGER NOT NULL);
 CREATE INDEX successes_fingerprint ON successes (fingerprint, seq);
@@ -209,12 +210,19 @@ class LocalStore:
         """Enter what the index lacks: of runs whose owner was killed, and what a power cut took from it."""
         import sqlite3
 
-        known = dict(connection.execute("SELECT id, status FROM runs").fetchall())
+        unfinished = [id for (id,) in connection.execute("SELECT id FROM runs WHERE status='running'")]
+        (count,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+        folder = f"{self.path}/runs"
+        removed: Collection[str] = ()
+        if os.stat(folder).st_nlink - 2 != count or any(not os.path.isdir(f"{folder}/{id}") for id in unfinished):
+            # Not as many runs as folders, where folders count their own: which are they?
+            known = {id for (id,) in connection.execute("SELECT id FROM runs")}
+            unknown = sorted(set(os.listdir(folder)) - known)
+            removed = self.removed().keys() if unknown else ()
+            unfinished += unknown
         records = []
-        there = os.listdir(f"{self.path}/runs")
-        removed = set() if known.keys() >= set(there) else self.removed().keys()
-        for id in there:
-            if known.get(id, "running") == "running" and id not in removed and not self._alive(id):
+        for id in unfinished:
+            if id not in removed and os.path.isdir(f"{folder}/{id}") and not self._alive(id):
                 with contextlib.suppress(StoreDamaged, EnvironmentFailure):  # told by who asks for that run
                     record = self._record(id)
                     if record and (record.finished or self._lacks(connection, record)):
@@ -550,10 +558,14 @@ class LocalStore:
             return 0
 
     def finished(self, pipeline: str) -> Iterator[RunRecord]:
-        for (id,) in self.rows("SELECT id FROM runs WHERE pipeline=? ORDER BY seq DESC", (pipeline,)):
-            record = self.run(id)
-            if record is not None and record.finished:
-                yield record
+        below = 1 << 62
+        while some := self.rows(
+            "SELECT seq, id FROM runs WHERE pipeline=? AND seq<? ORDER BY seq DESC LIMIT 50", (pipeline, below)
+        ):
+            for below, id in some:  # noqa: B007 (the last is where the next fifty begin)
+                record = self.run(id)
+                if record is not None and record.finished:
+                    yield record
 
     def post(self, run: str, name: str, message: Mapping[str, Any]) -> None:
         folder = f"{self.path}/runs/{run}/inbox"

@@ -99,7 +99,7 @@ PLAN, APPLY, AGAIN = ["plan", "part.yaml"], ["apply", "part.yaml"], ["apply", "p
 VERIFY, GC, REINDEX, DOCTOR = ["store", "verify"], ["store", "gc", "--keep-last", "1"], ["store", "reindex"], ["doctor"]
 NEWER = [
     (newer_store, [PLAN, APPLY, AGAIN, VERIFY, GC, REINDEX, DOCTOR], "the store ROOT/.runner has format 99; this runner knows 1"),
-    (newer_index, [PLAN, APPLY, GC, VERIFY], "index.db has format 99; this runner knows 3"),
+    (newer_index, [PLAN, APPLY, GC, VERIFY], "index.db has format 99; this runner knows 4"),
     (newer_journal, [PLAN, APPLY, VERIFY, GC], "the journal format of run R1 is 99; this runner knows 2"),
     (newer_journal_of_another_form, [PLAN, APPLY, VERIFY, GC], "the journal format of run R1 is 99; this runner knows 2"),
     (newer_fingerprint, [PLAN, APPLY, VERIFY, GC], "the fingerprint format of run R1 is 99; this runner knows 1"),
