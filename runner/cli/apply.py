@@ -180,6 +180,7 @@ def start(
     app.refuse_lacks(made, asked.project, opened, app.ended_before(made, waiting, stop))
     click.echo("", err=form == "json")
     gc.freeze()  # what planning made stays; only what the run makes is worth collecting
+    gc.set_threshold(50_000, 20, 100)  # a step makes few rings, and to look for them takes as long as a step
     gc.enable()
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
