@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 import benchmarks
-from benchmarks import chart, history, measure, rows, sleeping, workloads
+from benchmarks import chart, history, measure, reliability, rows, sleeping, workloads
 from benchmarks.tools import RUNNER, TOOLS, installed, write_ours
 from runner.store.local import LocalStore
 
@@ -80,3 +80,23 @@ def test_the_command_prints_a_table_and_keeps_the_figures(tmp_path):
     )  # fmt: skip
     assert "| `--version` |" in done.stdout
     assert '"name": "version"' in (tmp_path / "f.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "measured"),
+    [
+        ("concurrency", 1, "0 of 1 rounds with a step executed twice or a word of locks"),
+        ("corruption", 5, "5 changes, not found by verify: 0, on reuse: 0"),
+        ("leaks", 1, "0 hits in 1 runs"),
+        ("strangers", 1, "0 of 1 got a signal"),
+    ],
+)
+def test_a_figure_of_reliability_is_measured_as_often_as_it_is_asked_for(tmp_path, name, count, measured):
+    assert reliability.FIGURES[name].measure(tmp_path / name, count) == (measured, [])
+
+
+def test_what_does_not_hold_is_counted_and_its_first_line_told():
+    def broken():
+        raise AssertionError("it is lost\nand more")
+
+    assert reliability.failures(iter([lambda: None, broken, broken])) == ["it is lost", "it is lost"]
