@@ -65,3 +65,13 @@ def test_both_judges_agree_on_the_bad_files():
             assert jsonschema_rs.validator_for(PIPELINE).is_valid(document) == Draft202012Validator(PIPELINE).is_valid(
                 document
             ), name
+
+
+def test_a_pattern_that_python_wonders_about_is_a_pattern(project):
+    project.pipeline("""
+        params: {s: {type: string, default: "[", pattern: "[[a]"}}
+        steps: {a: {kind: command, command: [echo, "$(params.s)", "$(matches(params.s, '[[b]'))"]}}
+    """)
+    for command in ("validate", "plan", "apply"):
+        answer = project.runner(command, "p.yaml")
+        assert (answer.code, answer.err) == (0, "")

@@ -6,6 +6,7 @@ import gc
 import importlib
 import os
 import sys
+import warnings
 
 import click
 
@@ -81,6 +82,8 @@ def group() -> None:
 
 def run(args: list[str]) -> int:
     """Run a command; return its exit code."""
+    if not sys.warnoptions:  # what Python wonders about in a `pattern` is said to nobody who could heed it
+        warnings.simplefilter("ignore", FutureWarning)
     gc.disable()  # planning makes many values and no rings; looking for rings would take a fifth of its time
     try:
         code = group.main(args, prog_name="runner", standalone_mode=False)
