@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -24,6 +25,7 @@ def main() -> None:
     from .cli import run
 
     code = run(args)
+    atexit._run_exitfuncs()
     with contextlib.suppress(OSError, ValueError, AttributeError):  # the reader has gone
         sys.stdout.flush()
         sys.stderr.flush()
