@@ -450,7 +450,6 @@ class LocalStore:
             )
         ]
         found = [id for id in found if os.path.isdir(f"{self.path}/runs/{id}")]
-        found = [id for id in found if os.path.isdir(f"{self.path}/runs/{id}")]
         if not pattern or not found:
             for id, at in self.removed().items() if pattern else ():
                 if id.endswith(pattern):
