@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import os
 import sys
 
 
@@ -22,6 +19,10 @@ def main() -> None:
         if (message := said(args)) is not None:
             print(message)
             return
+    import atexit
+    import contextlib
+    import os
+
     from .cli import run
 
     code = run(args)
