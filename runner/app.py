@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from .errors import (
     UsageError,
 )
 from .executors.redact import SHORTEST
+from .executors.worker import find
 from .expand import Known, deferred, expand
 from .expression import EvaluationError, Template
 from .fingerprint import Before, Cause, artifacts
@@ -549,10 +549,6 @@ def lacks(
     found = []
     path = engine.search_path()
 
-    @cache
-    def there(program: str) -> bool:
-        return any(os.access(os.path.join(folder, program), os.X_OK) for folder in path.split(os.pathsep))
-
     for step in starting(made, ended):
         name = step.name
         if step.isolation == "bwrap" and (unable := sealing.bubblewrap_lacks(attempt)):
@@ -564,7 +560,7 @@ def lacks(
         if step.kind == "notebook" and not _has_module("papermill"):
             found.append((name, "there is no papermill; install the extra `notebook` of the runner"))
         program = step.own.get("command", step.own.get("shell", [None]))[0]
-        if isinstance(program, str) and program != "python" and "/" not in program and not there(program):
+        if isinstance(program, str) and program != "python" and "/" not in program and not find(program, path):
             found.append((name, f"there is no program {program}"))
         needed = engine.memory_of(step, made)
         if needed > workers_memory:

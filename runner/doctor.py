@@ -6,7 +6,6 @@ Nothing is kept: what is tried out in the store's `tmp` is removed at once.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import platform
@@ -17,13 +16,12 @@ from collections.abc import Iterator
 
 from . import __version__
 from .errors import RunnerError
-from .executors import cgroup
+from .executors import cgroup, landlock
 from .frozen import frozen
 from .store.local import LocalStore
 
 LEAST_BYTES, LEAST_INODES = 1 << 30, 10_000  # below these a person should know
 _FICLONE = 0x40049409
-_LANDLOCK_CREATE_RULESET = 444
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre"}
 
 
@@ -66,16 +64,8 @@ def _system() -> Check:
     return Check("system", "ok", text)
 
 
-def landlock_abi() -> int:
-    """Return the version of Landlock that the kernel offers; 0 for none."""
-    if sys.platform != "linux":
-        return 0
-    abi: int = ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, 0, 1)
-    return max(0, abi)
-
-
 def _landlock() -> Check:
-    if abi := landlock_abi():
+    if abi := landlock.version():
         return Check("Landlock", "ok", f"ABI {abi}")
     return Check("Landlock", "warn", "none", "a kernel from 5.13 on, with `landlock` among its `lsm=`, has it")
 

@@ -15,7 +15,7 @@ from .errors import printable
 from .expression import Bound, EvaluationError, Ref, Template
 from .frozen import frozen
 from .params import check_value
-from .pipeline import Output, Pipeline, ProjectPath, Runtime, Step, overlapping, relative
+from .pipeline import Pipeline, ProjectPath, Runtime, Step, overlapping, relative
 from .values import Artifact, Marked, alike, digest_of, file_name, marked, plain, plain_json, short, text_of
 
 FORMAT = 1
@@ -143,11 +143,6 @@ _NOTHING = Before("not_run")
 
 class MissingInput(EvaluationError):
     """An output that the step reads is not there."""
-
-
-def staged_path(step: str, output: Output) -> str:
-    """Return where another step's output lies in the attempt, relative to the working directory."""
-    return f".inputs/{file_name(step)}/{output.name}/{_last(output.path)}"
 
 
 def param_artifact(location: str, kind: str, world: World, base: str, name: str) -> Artifact:

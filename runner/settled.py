@@ -4,8 +4,8 @@ To say that nothing is to be done, `runner apply` reads the pipeline, the index 
 store with the size, inode and times of every file that it stood on: of the project, of the stored results, of the list
 of runs. While they are the same, so is the answer. This is what planning trusts, too, when it does not hash a file anew.
 
-What is kept is sealed with a key of its store, so that a file that came with a repository says nothing. The way back is
-all standard library, and loads nothing else of the runner: it takes as long as the interpreter and the stats.
+The way back is all standard library, and loads nothing of the runner but `caches`: it takes as long as the interpreter and
+the stats.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 from . import __version__
 
-KEPT = 64  # answers
 _LIMIT = 50_000  # files that an answer may stand on
 _VARIABLES = ("PATH", "HOME", "VIRTUAL_ENV", "XDG_CONFIG_HOME", "CI", "GITHUB_ACTIONS", "NO_COLOR", "FORCE_COLOR")
 
@@ -28,12 +27,11 @@ def said(args: Sequence[str]) -> str | None:
         place = _place(args)
         if place is None:
             return None
-        with open(place, "rb") as file:
-            seal, content = file.read(32), file.read()
-        import hmac
         import marshal
 
-        if not hmac.compare_digest(seal, _seal(place, content)):
+        from . import caches
+
+        if (content := caches.read(place)) is None:
             return None
         message, there, absent = marshal.loads(content)
         for path, mark in there.items():
@@ -50,6 +48,8 @@ def keep(args: Sequence[str], message: str, files: Iterable[str], stored: Iterab
     import marshal
     import time
 
+    from . import caches
+
     place = _place(args)
     if place is None:
         return
@@ -62,37 +62,13 @@ def keep(args: Sequence[str], message: str, files: Iterable[str], stored: Iterab
                 marks[path] = mark = mark_of(path)
                 if now - max(mark[2], mark[3]) < grain or len(marks) > _LIMIT:
                     return
-        content = marshal.dumps((message, marks, list(absent)))
-        folder = os.path.dirname(place)
-        if os.path.islink(folder):
-            return
-        os.makedirs(folder, exist_ok=True)
-        for old in sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)[:-KEPT]:
-            os.unlink(old.path)
-        partial = f"{place}.{os.getpid()}"
-        with open(partial, "wb") as file:
-            file.write(_seal(place, content) + content)
-        os.replace(partial, place)
+        caches.write(place, marshal.dumps((message, marks, list(absent))))
 
 
 def mark_of(path: str) -> tuple[int, int, int, int]:
     """Return what changes when a file's bytes do, or a folder's names."""
     found = os.stat(path)
     return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _seal(place: str, content: bytes) -> bytes:
-    """Return a digest keyed by what nobody can foresee who has only put files into a repository: this store's birth."""
-    import hmac
-
-    found = os.stat(f"{os.path.dirname(os.path.dirname(place))}/format")
-    key = f"settled {found.st_ino} {found.st_ctime_ns}".encode()
-    try:
-        with open("/etc/machine-id", "rb") as file:
-            key += file.read()
-    except OSError:
-        pass
-    return hmac.digest(key, content, "sha256")
 
 
 def _place(args: Sequence[str]) -> str | None:

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 # Slow to import, and known to bear a fork: no threads while their variables say 1, and their random state is set anew.
 LEARNT = ("numpy", "pandas", "scipy")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def perform(task_path: str, tell: int = -1) -> NoReturn:
@@ -119,7 +118,7 @@ def serve(preload: list[str]) -> None:
                 importlib.import_module(module)
     del atexit, hashlib, importlib, pathlib, threading, traceback
     learnt: set[str] = set()
-    learns = all(os.environ.get(name) == "1" for name in _THREADS) and "LEARN=0" not in preload
+    learns = all(item.endswith("=1") for item in preload if "=" in item)  # numbers of threads, or LEARN=0
     server = socket.socket(fileno=0)
     buffer = b""
     given: list[int] = []  # the log and, for a sealed step, its ruleset

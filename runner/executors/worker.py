@@ -85,13 +85,7 @@ def stage(call: Json) -> dict[str, tuple[Any, str]]:
     make(call["work"])
 
     for path, text in call["files"].items():
-        content = text.encode("utf-8", "surrogateescape")
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            while content:
-                content = content[os.write(fd, content) :]
-        finally:
-            os.close(fd)
+        write_new(path, text.encode("utf-8", "surrogateescape"), 0o644)
     marks: dict[str, tuple[Any, str]] = {}
     for target, source, digest, mark in call["links"]:
         folder_of(target)
@@ -139,19 +133,15 @@ def clear(root: str) -> None:
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(kept)
-        fresh = os.stat(kept)
-        _clear(root, kept, (fresh.st_mode, fresh.st_uid, fresh.st_gid, fresh.st_dev))
+        new = os.stat(kept)
+        fresh = (new.st_mode, new.st_uid, new.st_gid, new.st_dev)
+        empty(root, lambda path: _set_apart(path, kept, fresh))
     except OSError:
         remove(root)
 
 
-def _clear(path: str, kept: str, fresh: tuple[int, ...]) -> None:
-    with os.scandir(path) as found:
-        for item in found:
-            if item.is_dir(follow_symlinks=False):
-                _clear(item.path, kept, fresh)
-            else:
-                os.unlink(item.path)
+def _set_apart(path: str, kept: str, fresh: tuple[int, ...]) -> None:
+    """Keep an emptied folder in `kept` if it is as a new one; else remove it."""
     mark = os.lstat(path)
     if (
         len(_emptied) < _EMPTIED
@@ -196,13 +186,18 @@ def copy_small(source: str, target: str, digest: str) -> bool:
         return False
     if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
         raise Failed("environment", f"{source} has not the bytes that were stored", digest)
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    write_new(target, content, 0o444)
+    return True
+
+
+def write_new(path: str, content: bytes, mode: int) -> None:
+    """Write a file that is not there yet; `open` would ask four things more of it."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         while content:
             content = content[os.write(fd, content) :]
     finally:
         os.close(fd)
-    return True
 
 
 def unpack(target: str, manifest: str, objects: str) -> None:
@@ -706,25 +701,26 @@ def sealed(call: Json) -> int | None:
     return made
 
 
-_programs: dict[tuple[str, str], str | None] = {}
-
-
 def program(name: str, path: str) -> str | None:
     """Return where a program is: else each child would try it in one folder after the other. None: let it try."""
     if "/" in name or not all(folder.startswith("/") for folder in path.split(":")):
         return None
-    if (name, path) not in _programs:
-        places = (f"{folder}/{name}" for folder in path.split(":"))
-        _programs[name, path] = next((p for p in places if os.path.isfile(p) and os.access(p, os.X_OK)), None)
-    return _programs[name, path]
+    return find(name, path)
 
 
-def spawn(call: Json, output: int, seal: int | None) -> subprocess.Popen[bytes] | Spawned:
-    """Start the step's program."""
+@functools.cache
+def find(name: str, path: str) -> str | None:
+    """Return the first program of a name in the folders of a search path."""
+    places = (os.path.join(folder, name) for folder in path.split(":"))
+    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
+
+
+def spawn(call: Json, output: int, seal: int | None) -> int:
+    """Start the step's program; return its pid."""
     place = program(call["argv"][0], call["env"].get("PATH", ""))
     if seal is None or (place is None and "/" not in call["argv"][0]):  # the last: let it be looked for
         return in_thread(seal, lambda: _opened(call, output, place))
-    return in_thread(seal, lambda: Spawned(call, output, place or call["argv"][0]))
+    return in_thread(seal, lambda: _spawned(call, output, place or call["argv"][0]))
 
 
 def in_thread(seal: int | None, start: Callable[[], T]) -> T:
@@ -756,83 +752,68 @@ def in_thread(seal: int | None, start: Callable[[], T]) -> T:
     return made[0]
 
 
-def _opened(call: Json, output: int, place: str | None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+def _opened(call: Json, output: int, place: str | None) -> int:
+    process = subprocess.Popen(
         call["argv"], executable=place, cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=output,
         stderr=output, start_new_session=True,
     )  # fmt: skip
+    process.returncode = 0  # it is collected by who supervises, not by `Popen`
+    return process.pid
 
 
-class Spawned:
-    """A process started by the C library, at a third of what `Popen` costs; by a thread that ends, for it takes that
+def _spawned(call: Json, output: int, place: str) -> int:
+    """Start a process by the C library, at a third of what `Popen` costs; from a thread that ends, for it takes that
     thread's folder with it.
     """
-
-    def __init__(self, call: Json, output: int, place: str) -> None:
-        if libc().unshare(0x200):  # CLONE_FS: the thread's own working directory
-            raise OSError("the thread cannot have a working directory of its own")
-        os.chdir(call["cwd"])
-        files = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, output, 1),
-            (os.POSIX_SPAWN_DUP2, output, 2),
-        ]
-        self.pid = os.posix_spawn(
-            place,
-            call["argv"],
-            call["env"],
-            file_actions=files,
-            setsid=True,
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
-        )
-        self.returncode = 0
-
-    def wait(self) -> None:
-        self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+    if libc().unshare(0x200):  # CLONE_FS: the thread's own working directory
+        raise OSError("the thread cannot have a working directory of its own")
+    os.chdir(call["cwd"])
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+    ]
+    signals = (signal.SIGPIPE, signal.SIGXFSZ)
+    return os.posix_spawn(place, call["argv"], call["env"], file_actions=files, setsid=True, setsigdef=signals)
 
 
-class Forked:
-    """A process that was moved into its memory group before it became the step's program."""
-
-    def __init__(self, call: Json, output: int, procs: str, seal: int | None) -> None:
-        told, tell = os.pipe()  # closed by a successful exec
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                self._become(call, output, procs, seal)
-            except OSError as error:
-                os.write(tell, b"%d" % (error.errno or 1))
-            finally:
-                os._exit(127)
-        os.close(tell)
-        number = os.read(told, 16)
-        os.close(told)
-        if number:
-            os.waitpid(self.pid, 0)
-            raise OSError(int(number), os.strerror(int(number)))
-        self.returncode = 0
-
-    @staticmethod
-    def _become(call: Json, output: int, procs: str, seal: int | None) -> None:
-        with open(procs, "w") as file:
-            file.write("0")
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((null, 0), (output, 1), (output, 2)):
-            os.dup2(source, target)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.chdir(call["cwd"])
-        if seal is not None:
-            neighbour("landlock").restrict(seal)
-        os.execvpe(call["argv"][0], call["argv"], call["env"])
-
-    def wait(self) -> None:
-        self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+def fork(call: Json, output: int, procs: str, seal: int | None) -> int:
+    """Start the step's program in its memory group: in it before it allocates anything. Return its pid."""
+    told, tell = os.pipe()  # closed by a successful exec
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become(call, output, procs, seal)
+        except OSError as error:
+            os.write(tell, b"%d" % (error.errno or 1))
+        finally:
+            os._exit(127)
+    os.close(tell)
+    number = os.read(told, 16)
+    os.close(told)
+    if number:
+        os.waitpid(pid, 0)
+        raise OSError(int(number), os.strerror(int(number)))
+    return pid
 
 
-def tell_program(main: Any, pidfd: int, number: int) -> None:
+def _become(call: Json, output: int, procs: str, seal: int | None) -> None:
+    with open(procs, "w") as file:
+        file.write("0")
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((null, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.chdir(call["cwd"])
+    if seal is not None:
+        neighbour("landlock").restrict(seal)
+    os.execvpe(call["argv"][0], call["argv"], call["env"])
+
+
+def tell_program(main: int, pidfd: int, number: int) -> None:
     """Signal the step's program: bubblewrap, which starts it for us, hands no signal on."""
-    inside = children(main.pid) if main is not None else []
+    inside = children(main) if main else []
     own = children(inside[0]) if inside else []
     with contextlib.suppress(OSError):
         pidfd = os.pidfd_open(own[0]) if own and _is_below(own[0]) else os.dup(pidfd)
@@ -921,17 +902,14 @@ def _run(
     read_end, write_end = os.pipe()
     log = Log(call["log"], call["log_limit"], call["secrets"])
     started = time.monotonic()
-    main: Any = None
+    main = 0
     warm = parents.of(call) if parents is not None and call["warm"] else None
     try:
         if warm is not None:
             pidfd = warm.start(call, write_end, procs, seal)
-        elif procs:
-            main = Forked(call, write_end, procs, seal)
-            pidfd = os.pidfd_open(main.pid)
         else:
-            main = spawn(call, write_end, seal)
-            pidfd = os.pidfd_open(main.pid)
+            main = fork(call, write_end, procs, seal) if procs else spawn(call, write_end, seal)
+            pidfd = os.pidfd_open(main)
     except OSError as error:
         os.close(read_end)
         os.close(write_end)
@@ -973,8 +951,8 @@ def _supervise(
     spare: Set[int],
     log: Log,
     read_end: int,
-    main: Any,  # a Popen or Forked; None for a child of a warm parent
-    pidfd: int,  # of the step's own process
+    main: int,  # the pid of the step's own process; 0 for a child of a warm parent
+    pidfd: int,  # of that process
     started: float,
 ) -> Json:
     poll = select.poll()
@@ -1051,9 +1029,8 @@ def _supervise(
                     drained = True
             elif fd == ended_fd:
                 poll.unregister(ended_fd)
-                if main is not None:
-                    main.wait()
-                    status = -main.returncode if main.returncode < 0 else main.returncode << 8
+                if main:
+                    _, status = os.waitpid(main, 0)
                 elif warm is not None:
                     status = warm.ended()
             elif control is not None and not control.gone:
@@ -1162,24 +1139,27 @@ def attempt(
         outcome.update(
             cause="environment", errno=errno.ENOSPC, message=f"{outcome['message']}; the disk of the store is full"
         )
-    if outcome["cause"]:
-        remove(call["root"])  # room, perhaps, to tell of the failure
     return outcome
 
 
 def full(path: str, said: str) -> bool:
     """Return whether the disk below a path has no room left, or so little that a step which said so was right then."""
-    disk = os.statvfs(path)
-    room = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
-    files = disk.f_favail if disk.f_files else FEW_FILES  # not every file system counts them
+    room, files = free(path)
     told = any(os.strerror(number) in said for number in (errno.ENOSPC, errno.EDQUOT))
     return room < 1 << 16 or not files or (told and (room < LITTLE_ROOM or files < FEW_FILES))
+
+
+def free(path: str) -> tuple[int, int]:
+    """Return the bytes and files that there is still room for on the disk of a path."""
+    disk = os.statvfs(path)
+    room = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)  # some is kept for root
+    return room, disk.f_favail if disk.f_files else sys.maxsize  # not every file system counts files
 
 
 def remove(path: str) -> None:
     """Remove a tree, whatever its modes."""
     with contextlib.suppress(OSError):
-        _remove_plain(path)  # no process is left that could swap a folder for a link meanwhile
+        empty(path, os.rmdir)  # no process is left that could swap a folder for a link meanwhile
         return
     import shutil
 
@@ -1195,14 +1175,15 @@ def remove(path: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _remove_plain(path: str) -> None:
+def empty(path: str, drop: Callable[[str], None]) -> None:
+    """Remove all files of a tree, and drop each folder once it is empty."""
     with os.scandir(path) as found:
         for item in found:
             if item.is_dir(follow_symlinks=False):
-                _remove_plain(item.path)
+                empty(item.path, drop)
             else:
                 os.unlink(item.path)
-    os.rmdir(path)
+    drop(path)
 
 
 def main() -> None:
@@ -1213,10 +1194,13 @@ def main() -> None:
             outcome = attempt(call, control, parents)
             if control.gone:
                 break
+            if outcome["cause"]:
+                remove(call["root"])  # room, perhaps, to tell of the failure
             line = json.dumps(outcome).encode() + b"\n"
             while line:
                 line = line[os.write(1, line) :]
-            clear(call["root"])  # while the engine goes on
+            if not outcome["cause"]:
+                clear(call["root"])  # while the engine goes on
     end_all(frozenset())
     os._exit(0)  # there is nothing to tidy, and whoever waits for the end waits for the engine
 

@@ -20,7 +20,7 @@ from ..errors import EnvironmentFailure, StoreDamaged
 from ..executors import worker
 from ..frozen import frozen
 from ..record import RunRecord
-from . import models
+from . import models, sync_folder
 
 if TYPE_CHECKING:
     from .local import LocalStore
@@ -267,7 +267,7 @@ def _sweep(store: LocalStore, found: Garbage) -> None:
     _forget(store, [*store.removed(), *found.never_began], [f"{store.path}/{path}" for path in found.files])
     for run in runs:
         os.rename(f"{store.path}/runs/{run}", f"{store.path}/tmp/removed-{run}")
-    _sync(f"{store.path}/runs")
+    sync_folder(f"{store.path}/runs")
     for path in sorted(found.files, reverse=True):  # trees before objects: none is without its files
         os.unlink(f"{store.path}/{path}")
     for name in os.listdir(f"{store.path}/tmp"):
@@ -298,17 +298,9 @@ def _write(path: str, text: str, append: bool = False) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        _sync(os.path.dirname(path))
+        sync_folder(os.path.dirname(path))
     except OSError as error:
         raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _sync(folder: str) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _unreadable(what: str, error: Exception) -> StoreDamaged:

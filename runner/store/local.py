@@ -28,7 +28,7 @@ from ..executors import worker
 from ..fingerprint import artifacts
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
 from ..values import canonical, file_name
-from . import Damage, RunSummary, journal, models
+from . import Damage, RunSummary, journal, models, sync_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -344,9 +344,7 @@ class LocalStore:
 
     def refuse_full(self) -> None:
         """Raise EnvironmentFailure where the disk has no room for a run to begin and to end."""
-        disk = os.statvfs(self.path)
-        room = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)  # some is kept for root
-        files = disk.f_favail if disk.f_files else FEWEST_FILES  # not every file system counts them
+        room, files = worker.free(self.path)
         if room < 2 * BALLAST or files < FEWEST_FILES:
             left = f"{room >> 10} KiB" if room < 2 * BALLAST else f"{files} files"
             least = f"{2 * BALLAST >> 10} KiB" if room < 2 * BALLAST else f"{FEWEST_FILES}"
@@ -367,9 +365,7 @@ class LocalStore:
         path = self._mark(plan)
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            folder = os.open(os.path.dirname(path), os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            sync_folder(os.path.dirname(path))
         except OSError as error:
             raise self._unwritable(error) from error
         try:
@@ -1044,11 +1040,7 @@ class LocalLedger:
 
     def _sync_folders(self) -> None:
         for folder in (self.folder, f"{self.store.path}/runs"):
-            fd = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_folder(folder)
 
     def append(self, events: Sequence[Event]) -> None:
         try:

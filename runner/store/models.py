@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import EnvironmentFailure, Moved, StoreDamaged, UsageError, suggest
 from ..values import digest_of
+from . import sync_folder
 
 FORMAT = 1
 STATUSES = ("pending", "approved", "rejected")
@@ -140,6 +141,4 @@ def _write(place: str, number: int, value: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, f"{place}/{number}.json")
-    folder = os.open(place, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    sync_folder(place)
