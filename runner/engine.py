@@ -97,7 +97,7 @@ class Workshop:
 def execute(
     plan: Plan, store: Store, executor: Executor, workshop: Workshop, waiting: RunRecord | None = None
 ) -> Iterator[Event]:
-    """Run the plan; yield each event once it is durable. The caller closes the executor.
+    """Run the plan; yield each event once it is durable. The executor is closed with the run.
 
     With `waiting`, go on with that run, of which `plan` is the plan. Raises Moved for the plan of a file that has started
     a run before, and for a run that another process goes on with.
@@ -115,6 +115,7 @@ def execute(
     finally:
         if engine.writing is not None:
             engine.writing.join()
+        executor.close()  # first: a worker may be about to clear its last attempt
         ledger.close()
 
 

@@ -78,4 +78,4 @@ class Executor(Protocol):
         """Ask the attempts of one step, or all, to end: TERM, or KILL at once."""
 
     def close(self) -> None:
-        """End everything that is left."""
+        """End everything that is left; a second time there is nothing."""

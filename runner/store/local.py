@@ -1168,8 +1168,7 @@ class LocalLedger:
 
     def close(self) -> None:
         tmp = f"{self.store.path}/tmp/{self.id}"
-        until = time.monotonic() + 2
-        while os.path.exists(tmp) and time.monotonic() < until:  # a worker may be about to remove its last attempt
+        if os.path.exists(tmp):
             worker.remove(tmp)
         self.index.close()
         os.close(self.claims)
