@@ -1,4 +1,4 @@
-"""Folders that are closed, and what in them is open -> a Landlock ruleset; a ruleset -> a process that keeps to it.
+"""Folders that are closed, and what in them is open -> a Landlock ruleset; a ruleset -> processes that keep to it.
 
 Landlock only grants: what no rule names is refused. So everything beside the ways from `/` to the closed folders gets
 a rule that grants all, and what is open in them a rule of its own. The folders on these ways are in no rule: they can
@@ -9,6 +9,7 @@ A stand-alone module of the standard library: the worker, and the parent of pyth
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import errno
@@ -18,8 +19,9 @@ import select
 import stat
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from typing import Any
 
 # Rights of files, then of folders; each version of the interface knows some more.
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
@@ -33,7 +35,7 @@ _HELD = 256  # entries that stay open from one attempt to the next
 _libc = ctypes.CDLL(None, use_errno=True)
 _fast = ctypes.PyDLL(None)  # for calls that are many and do not wait
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
-_NO_NEW_PRIVILEGES = 38
+_NO_NEW_PRIVILEGES, _CLONE_FS = 38, 0x200
 
 
 @cache
@@ -45,25 +47,115 @@ def version() -> int:
     return max(0, found)
 
 
-def ruleset(closed: Sequence[str], readable: Iterable[str], writable: Iterable[str]) -> int:
-    """Return a new ruleset, a file descriptor: in the `closed` folders nothing is open but what the others name.
+class Seal:
+    """A ruleset, and a thread of this process that keeps to it: what is started by that thread does so, too.
 
-    What is executed is read. A path that is a symlink opens what it leads to. Raises OSError where a path is gone.
+    In the `closed` folders nothing is open but what is `readable`, and the `writable` one. What is executed is read. A path that is a
+    symlink opens what it leads to. Raises OSError where a path is gone.
     """
-    known = sum(rights for since, rights in _OF_VERSION if since <= version())
-    given = known & ~MAKE_BLOCK  # the disk that holds a closed folder must not be reached by another name
-    made = _checked(_libc.syscall(_CREATE, struct.pack("=Q", known), ctypes.c_size_t(8), 0))
-    try:
-        add = _fast.syscall
-        for rule in _around(tuple(closed), given):
-            add(_ADD, made, 1, rule, 0)  # what cannot be opened by a rule stays refused
-        for paths, rights in ((readable, _READ), (writable, given)):
-            for path in paths:
-                _open(made, path, rights)
-    except BaseException:
-        os.close(made)
-        raise
-    return made
+
+    def __init__(self, around: _Around, readable: Sequence[str], writable: str) -> None:
+        known = sum(rights for since, rights in _OF_VERSION if since <= version())
+        given = known & ~MAKE_BLOCK  # the disk that holds a closed folder must not be reached by another name
+        self._around = around
+        self._files: list[tuple[int, int]] = []  # what each path led to
+        self._held: list[int] = []  # open, so that no other file gets the number of one of them
+        self._asked, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._begin: Callable[[], Any] | None = None
+        self._begun = False
+        self._result: Any = None
+        self._error: Exception | None = None
+        self.ruleset: int = _checked(_libc.syscall(_CREATE, struct.pack("=Q", known), ctypes.c_size_t(8), 0))
+        try:
+            add = _fast.syscall
+            for rule in around.rules(given):
+                add(_ADD, self.ruleset, 1, rule, 0)  # what cannot be opened by a rule stays refused
+            keeps = len(readable) < _HELD_BY_SEAL
+            for path in readable:
+                self._open(path, _READ, keeps)
+            self._open(writable, given, keeps)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, path: str, rights: int, keeps: bool) -> None:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            _checked(_libc.syscall(_ADD, self.ruleset, 1, _rule(fd, stat.S_ISDIR(found.st_mode), rights), 0))
+            if keeps:
+                self._held.append(fd)
+                self._files.append((found.st_dev, found.st_ino))
+        finally:
+            if not keeps:
+                os.close(fd)
+
+    def fits(self, around: _Around, paths: Iterable[str]) -> bool:
+        """Return whether what is there now, in the same order, is what the ruleset was made for."""
+        return self._around is around and self._files == [_file(path) for path in paths]
+
+    def start(self, begin: Callable[[], Any]) -> Any:
+        """Return what `begin` does in the thread, which has a working directory of its own.
+
+        Not `threading`: its start waits for the thread once more, which is a millisecond on a busy machine.
+        """
+        if not self._begun:
+            self._begun = True
+            self._asked.acquire()
+            self._done.acquire()
+            _thread.start_new_thread(self._serve, ())
+        self._begin = begin
+        self._asked.release()
+        self._done.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+    def _serve(self) -> None:
+        bound = False
+        while True:
+            self._asked.acquire()
+            if self._begin is None:
+                return
+            self._error = None
+            try:
+                if not bound:
+                    restrict(self.ruleset)
+                    if _libc.unshare(_CLONE_FS):
+                        raise OSError("the thread cannot have a working directory of its own")
+                    bound = True
+                self._result = self._begin()
+            except Exception as error:  # raised again by the thread that asked
+                self._error = error
+            self._done.release()
+
+    def close(self) -> None:
+        os.close(self.ruleset)
+        for fd in self._held:
+            os.close(fd)
+        if self._begun:
+            self._begin = None
+            self._asked.release()
+
+
+_seals: dict[tuple[tuple[str, ...], ...], Seal] = {}
+_SEALS, _HELD_BY_SEAL = 8, 32
+
+
+def seal(closed: tuple[str, ...], readable: tuple[str, ...], writable: str) -> Seal:
+    """Return the seal for these folders and paths; one that was made for the same files is used again, whatever the
+    name of the writable folder is now.
+    """
+    around = _around(closed)
+    key = closed, readable
+    found = _seals.pop(key, None)
+    if found is not None and not found.fits(around, (*readable, writable)):
+        found.close()
+        found = None
+    while len(_seals) >= _SEALS:
+        _seals.pop(next(iter(_seals))).close()
+    found = _seals[key] = found or Seal(around, readable, writable)
+    return found
 
 
 def restrict(ruleset: int) -> None:
@@ -85,12 +177,12 @@ def _checked(result: int) -> int:
     return result
 
 
-def _open(made: int, path: str, rights: int) -> None:
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+def _file(path: str) -> tuple[int, int]:
     try:
-        _checked(_libc.syscall(_ADD, made, 1, _rule(fd, stat.S_ISDIR(os.fstat(fd).st_mode), rights), 0))
-    finally:
-        os.close(fd)
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 # --- what lies beside ---------------------------------------------------------------------------------------------
@@ -142,14 +234,14 @@ class _Around:
 _known: dict[tuple[str, ...], _Around] = {}  # listing and opening takes longer than adding the rules
 
 
-def _around(closed: tuple[str, ...], rights: int) -> Iterator[bytes]:
+def _around(closed: tuple[str, ...]) -> _Around:
     found = _known.get(closed)
     if found is not None and not found.same():
         found.close()
         found = None
     if found is None:
         found = _known[closed] = _Around(closed)
-    return found.rules(rights)
+    return found
 
 
 def _rule(fd: int, is_dir: bool, rights: int) -> bytes:

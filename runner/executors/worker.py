@@ -8,7 +8,6 @@ should the worker itself be killed. The fields of a call are those of `executors
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import errno
 import functools
@@ -25,11 +24,10 @@ import time
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
-    from typing import Any, TypeVar
+    from collections.abc import Callable, Iterable, Set
+    from typing import Any
 
     Json = dict[str, Any]
-    T = TypeVar("T")
 
 CHUNK = 1 << 16
 LITTLE_ROOM, FEW_FILES = 16 << 20, 1000  # bytes and files of a disk that may have been full a moment ago
@@ -68,6 +66,7 @@ def signature(path: str) -> Any:
 def stage(call: Json) -> dict[str, tuple[Any, str]]:
     """Make the attempt's directory with only what the step declares; return the signatures of its inputs."""
     root = call["root"]
+    _given.clear()
     if not _emptied:
         os.makedirs(os.path.dirname(root), exist_ok=True)
     make_folder(root)
@@ -110,10 +109,13 @@ def stage(call: Json) -> dict[str, tuple[Any, str]]:
     return marks
 
 
-# Folders that attempts have left empty, each used for the next: to free one is a request to the disk, which a file system
-# mounted with `discard` waits for, and a step has nine of them. One that differs from a new one is not kept.
+# Folders that attempts have left empty, and small files that they were given, by mode: each is used for the next. To free
+# one is a request to the disk, which a file system mounted with `discard` waits for, and one without a journal passes over
+# each number that was freed in the last minute when it looks for a free one. One that differs from a new one is not kept.
 _emptied: list[str] = []
-_EMPTIED = 64
+_spare: dict[int, list[tuple[str, int]]] = {}  # each with its size
+_given: list[tuple[str, tuple[int, ...]]] = []  # the files of the attempt, and what they were
+_KEPT = 64
 _numbers = itertools.count()
 
 
@@ -127,24 +129,84 @@ def make_folder(path: str) -> None:
     os.mkdir(path)
 
 
+def write_new(path: str, content: bytes, mode: int) -> None:
+    """Write a file that is not there yet; `open` would ask four things more of it."""
+    if len(content) >= CHUNK or not rewrite(path, content, mode):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            write_all(fd, content)
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        _given.append((path, (found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_dev)))
+
+
+def rewrite(path: str, content: bytes, mode: int) -> bool:
+    """Let a file of an attempt before be the new one; return whether there was one."""
+    spare = _spare.get(mode)
+    if not spare:
+        return False
+    place, size = spare.pop()
+    try:
+        fd = os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            write_all(fd, content)
+            if size > len(content):
+                os.ftruncate(fd, len(content))
+            found = os.fstat(fd)
+        finally:
+            os.close(fd)
+        os.rename(place, path)
+    except (FileNotFoundError, PermissionError):
+        return False
+    _given.append((path, (found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_dev)))
+    return True
+
+
+def write_all(fd: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(fd, content) :]
+
+
 def clear(root: str) -> None:
-    """Remove an attempt's directory when no process is left in it; keep its folders for the next."""
+    """Remove an attempt's directory when no process is left in it; keep its folders and small files for the next."""
     kept = f"{os.path.dirname(root)}/emptied-{os.getpid()}"
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(kept)
         new = os.stat(kept)
         fresh = (new.st_mode, new.st_uid, new.st_gid, new.st_dev)
-        empty(root, lambda path: _set_apart(path, kept, fresh))
+        for path, was in _given:
+            _spare_file(path, kept, was)
+        empty(root, lambda path: _set_apart(path, kept, fresh, _KEPT + (path == root)))  # its seal is for that folder
     except OSError:
         remove(root)
 
 
-def _set_apart(path: str, kept: str, fresh: tuple[int, ...]) -> None:
+def _spare_file(path: str, kept: str, was: tuple[int, ...]) -> None:
+    """Keep a file in `kept` if it is as it was made, and goes by no other name."""
+    try:
+        mark = os.lstat(path)
+    except OSError:
+        return
+    spare = _spare.setdefault(stat.S_IMODE(mark.st_mode), [])
+    if (
+        len(spare) < _KEPT
+        and (mark.st_ino, mark.st_mode, mark.st_uid, mark.st_gid, mark.st_dev) == was
+        and mark.st_nlink == 1
+        and mark.st_size < CHUNK
+        and not os.listxattr(path, follow_symlinks=False)
+    ):
+        place = f"{kept}/{next(_numbers)}"
+        os.rename(path, place)
+        spare.append((place, mark.st_size))
+
+
+def _set_apart(path: str, kept: str, fresh: tuple[int, ...], room: int) -> None:
     """Keep an emptied folder in `kept` if it is as a new one; else remove it."""
     mark = os.lstat(path)
     if (
-        len(_emptied) < _EMPTIED
+        len(_emptied) < room
         and (mark.st_mode, mark.st_uid, mark.st_gid, mark.st_dev) == fresh
         and not os.listxattr(path)  # nor an access list
     ):
@@ -188,16 +250,6 @@ def copy_small(source: str, target: str, digest: str) -> bool:
         raise Failed("environment", f"{source} has not the bytes that were stored", digest)
     write_new(target, content, 0o444)
     return True
-
-
-def write_new(path: str, content: bytes, mode: int) -> None:
-    """Write a file that is not there yet; `open` would ask four things more of it."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        while content:
-            content = content[os.write(fd, content) :]
-    finally:
-        os.close(fd)
 
 
 def unpack(target: str, manifest: str, objects: str) -> None:
@@ -624,7 +676,7 @@ class Warm:
         self.buffer = b""
         self.fds: list[int] = []
 
-    def start(self, call: Json, log: int, procs: str, seal: int | None) -> int:
+    def start(self, call: Json, log: int, procs: str, seal: Any) -> int:
         """Fork the step's child; return its pidfd. The socket tells how it ends.
 
         Its variables go over the socket, not through a file: they may hold secrets.
@@ -646,7 +698,7 @@ class Warm:
             self.socket, self.buffer = ours, b""
         told = {"task": call["task"], "env": call["env"], "cwd": call["cwd"], "procs": procs}
         message = json.dumps(told).encode() + b"\n"
-        sent = socket.send_fds(self.socket, [message], [log] if seal is None else [log, seal])
+        sent = socket.send_fds(self.socket, [message], [log] if seal is None else [log, seal.ruleset])
         self.socket.sendall(message[sent:])
         if self.answer() is None:
             raise Failed("lost", "the parent of python steps ended")
@@ -692,13 +744,11 @@ class Parents:
         return {pid for warm in self.known.values() for pid in warm.pids}
 
 
-def sealed(call: Json) -> int | None:
-    """Return the Landlock ruleset that the step's process keeps to, or None where it keeps to none."""
+def sealed(call: Json, linked: Iterable[str]) -> Any:
+    """Return the seal that the step's process keeps to, or None where it keeps to none."""
     if not call["closed"]:
         return None
-    given = [*call["readable"], *(link[1] for link in call["links"])]
-    made: int = neighbour("landlock").ruleset(call["closed"], given, [call["root"]])
-    return made
+    return neighbour("landlock").seal(tuple(call["closed"]), (*call["readable"], *linked), call["root"])
 
 
 def program(name: str, path: str) -> str | None:
@@ -715,41 +765,16 @@ def find(name: str, path: str) -> str | None:
     return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
 
 
-def spawn(call: Json, output: int, seal: int | None) -> int:
+def spawn(call: Json, output: int, seal: Any) -> int:
     """Start the step's program; return its pid."""
     place = program(call["argv"][0], call["env"].get("PATH", ""))
-    if seal is None or (place is None and "/" not in call["argv"][0]):  # the last: let it be looked for
-        return in_thread(seal, lambda: _opened(call, output, place))
-    return in_thread(seal, lambda: _spawned(call, output, place or call["argv"][0]))
-
-
-def in_thread(seal: int | None, start: Callable[[], T]) -> T:
-    """Start a process that keeps to a ruleset.
-
-    A Landlock domain is the thread's, and what it starts has it too; this one ends, so the worker itself stays free.
-    Not `threading`: its start waits for the thread once more, which is a millisecond on a busy machine.
-    """
     if seal is None:
-        return start()
-    made: list[T] = []
-    failed: list[Exception] = []
-    busy = _thread.allocate_lock()
-
-    def start_sealed() -> None:
-        try:
-            neighbour("landlock").restrict(seal)
-            made.append(start())
-        except Exception as error:  # raised again by the thread that asked
-            failed.append(error)
-        finally:
-            busy.release()
-
-    busy.acquire()
-    _thread.start_new_thread(start_sealed, ())
-    busy.acquire()
-    if failed:
-        raise failed[0]
-    return made[0]
+        return _opened(call, output, place)
+    if place is None and "/" not in call["argv"][0]:  # let it be looked for
+        pid: int = seal.start(lambda: _opened(call, output, place))
+    else:
+        pid = seal.start(lambda: _spawned(call, output, place or call["argv"][0]))
+    return pid
 
 
 def _opened(call: Json, output: int, place: str | None) -> int:
@@ -762,11 +787,9 @@ def _opened(call: Json, output: int, place: str | None) -> int:
 
 
 def _spawned(call: Json, output: int, place: str) -> int:
-    """Start a process by the C library, at a third of what `Popen` costs; from a thread that ends, for it takes that
-    thread's folder with it.
+    """Start a process by the C library, at a third of what `Popen` costs; from a thread with a working directory of its
+    own, for it takes that.
     """
-    if libc().unshare(0x200):  # CLONE_FS: the thread's own working directory
-        raise OSError("the thread cannot have a working directory of its own")
     os.chdir(call["cwd"])
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -777,7 +800,7 @@ def _spawned(call: Json, output: int, place: str) -> int:
     return os.posix_spawn(place, call["argv"], call["env"], file_actions=files, setsid=True, setsigdef=signals)
 
 
-def fork(call: Json, output: int, procs: str, seal: int | None) -> int:
+def fork(call: Json, output: int, procs: str, seal: Any) -> int:
     """Start the step's program in its memory group: in it before it allocates anything. Return its pid."""
     told, tell = os.pipe()  # closed by a successful exec
     pid = os.fork()
@@ -797,7 +820,7 @@ def fork(call: Json, output: int, procs: str, seal: int | None) -> int:
     return pid
 
 
-def _become(call: Json, output: int, procs: str, seal: int | None) -> None:
+def _become(call: Json, output: int, procs: str, seal: Any) -> None:
     with open(procs, "w") as file:
         file.write("0")
     os.setsid()
@@ -807,7 +830,7 @@ def _become(call: Json, output: int, procs: str, seal: int | None) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.chdir(call["cwd"])
     if seal is not None:
-        neighbour("landlock").restrict(seal)
+        neighbour("landlock").restrict(seal.ruleset)
     os.execvpe(call["argv"][0], call["argv"], call["env"])
 
 
@@ -879,10 +902,10 @@ def reap(spare: Set[int]) -> list[int]:
     return alive
 
 
-def run(call: Json, control: Control | None, parents: Parents | None, spare: Set[int]) -> Json:
+def run(call: Json, linked: Iterable[str], control: Control | None, parents: Parents | None, spare: Set[int]) -> Json:
     """Run the attempt's process to its end, and to the end of all that it left; return what happened."""
     group = None
-    seal = sealed(call)
+    seal = sealed(call, linked)
     if call["memory"]:
         group = neighbour("cgroup").memory_group(call["memory"], f"{os.getpid()}-{os.path.basename(call['root'])}")
     try:
@@ -890,15 +913,11 @@ def run(call: Json, control: Control | None, parents: Parents | None, spare: Set
         ended["oom"] = group is not None and group.oom_killed()
         return ended
     finally:
-        if seal is not None:
-            os.close(seal)
         if group is not None:
             group.remove()
 
 
-def _run(
-    call: Json, control: Control | None, parents: Parents | None, spare: Set[int], procs: str, seal: int | None
-) -> Json:
+def _run(call: Json, control: Control | None, parents: Parents | None, spare: Set[int], procs: str, seal: Any) -> Json:
     read_end, write_end = os.pipe()
     log = Log(call["log"], call["log_limit"], call["secrets"])
     started = time.monotonic()
@@ -1101,7 +1120,7 @@ def attempt(
         marks = stage(call)
         if control is not None and control.stop:
             raise Failed("stopped", "stopped")
-        ended = run(call, control, parents, spare)
+        ended = run(call, marks, control, parents, spare)
         if call["cleanup"] and ended["why"]:
             subprocess.run(
                 call["cleanup"],
