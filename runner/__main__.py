@@ -19,6 +19,10 @@ def main() -> None:
         if (message := said(args)) is not None:
             print(message)
             return
+    if args[:1] in (["apply"], ["retry"], ["resume"]) and not {"--help", "--print"}.intersection(args):
+        from .executors import process
+
+        process.start_early()
     import atexit
     import contextlib
     import os

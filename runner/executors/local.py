@@ -8,41 +8,34 @@ import os
 import select
 import selectors
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 
-from . import Call, Outcome, worker
-
-_WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker_main.py")
+from . import Call, Outcome, process, worker
 
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
+    pid: int
+    input: int
+    output: int
     call: Call | None = None
     buffer: bytes = b""
-
-    @property
-    def input(self) -> int:
-        assert self.process.stdin is not None
-        return self.process.stdin.fileno()
-
-    @property
-    def output(self) -> int:
-        assert self.process.stdout is not None
-        return self.process.stdout.fileno()
 
     def send(self, message: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # its death is told by the end of its output
             while message:
                 message = message[os.write(self.input, message) :]
 
+    def ended(self) -> int:
+        """Wait for its end; return the exit code, or minus the number of the signal."""
+        os.close(self.output)
+        if self.input >= 0:
+            os.close(self.input)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
 
 def _ends(pid: int, seconds: float) -> bool:
-    """Wait for a child to end; `Popen.wait` with a time looks only now and then."""
-    if not hasattr(os, "pidfd_open"):
-        return True
+    """Wait for a child to end; return whether it has."""
     fd = os.pidfd_open(pid)
     try:
         return bool(select.select([fd], [], [], seconds)[0])
@@ -73,12 +66,8 @@ class LocalExecutor:
         found.send(json.dumps(vars(call)).encode("utf-8", "surrogateescape") + b"\n")
 
     def _start(self) -> _Worker:
-        command = [sys.executable, "-I", "-S", "-X", "utf8", _WORKER]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0
-        )
-        started = _Worker(process)
-        self.workers[process.pid] = started
+        started = _Worker(*process.start())
+        self.workers[started.pid] = started
         self.selector.register(started.output, selectors.EVENT_READ, started)
         return started
 
@@ -104,15 +93,14 @@ class LocalExecutor:
     def _lost(self, found: _Worker) -> list[Outcome]:
         """A worker died: end what it supervised, and tell that its attempt is lost."""
         self.selector.unregister(found.output)
-        found.process.wait()
-        del self.workers[found.process.pid]
+        code = found.ended()
+        del self.workers[found.pid]
         if found in self.idle:
             self.idle.remove(found)
         self._sweep()
         if found.call is None:
             return []
         worker.remove(found.call.root)
-        code = found.process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
         return [Outcome(found.call.step, found.call.attempt, "lost", f"its worker process ended ({how})")]
 
@@ -136,14 +124,12 @@ class LocalExecutor:
 
     def close(self) -> None:
         for found in self.workers.values():
-            assert found.process.stdin is not None
-            found.process.stdin.close()
+            os.close(found.input)
+            found.input = -1
         for found in self.workers.values():
-            if not _ends(found.process.pid, 5):
-                found.process.kill()
-            found.process.wait()
-            if found.process.stdout is not None:
-                found.process.stdout.close()
+            if not _ends(found.pid, 5):
+                os.kill(found.pid, signal.SIGKILL)
+            found.ended()
         if self.workers:
             self._sweep()
         self.workers.clear()
