@@ -20,9 +20,9 @@ def main() -> None:
             print(message)
             return
     if args[:1] in (["apply"], ["retry"], ["resume"]) and not {"--help", "--print"}.intersection(args):
-        from .executors import process
+        from .executors.early import start_early
 
-        process.start_early()
+        start_early()
     import atexit
     import contextlib
     import os

@@ -27,7 +27,7 @@ from .errors import (
     UsageError,
 )
 from .executors.redact import SHORTEST
-from .executors.worker import find
+from .executors.starting import find
 from .expand import Known, deferred, expand
 from .expression import EvaluationError, Template
 from .fingerprint import Before, Cause, artifacts

@@ -22,9 +22,9 @@ from typing import Any
 from .collect import Answer, WrongOutput, answer, values_of
 from .decide import Cached, Decision, Reuse, Run, Skip, join_ended, taken
 from .errors import EnvironmentFailure, Moved, StoreDamaged
-from .executors import Call, Executor, Outcome
+from .executors.calls import Call, Executor, Outcome
+from .executors.files import signature
 from .executors.redact import Redactor, masked
-from .executors.worker import signature
 from .expand import Known
 from .expand import items as spread
 from .expression import EvaluationError

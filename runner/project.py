@@ -14,7 +14,8 @@ from typing import Any
 
 from .document import MAX_BYTES
 from .errors import Diagnostic, Invalid, RunnerError, suggest
-from .executors.worker import manifest_text, signature
+from .executors.collecting import manifest_text
+from .executors.files import signature
 from .expression import EvaluationError
 from .fingerprint import World
 from .frozen import frozen

@@ -20,7 +20,7 @@ import jsonschema_rs
 
 from runner import document, engine, select
 from runner.compiler import compile_pipeline
-from runner.executors import Call, Outcome
+from runner.executors.calls import Call, Outcome
 from runner.expand import expand
 from runner.fingerprint import World
 from runner.graph import Graph

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner import app, engine
 from runner.decide import Kept, Reuse
 from runner.errors import Invalid
-from runner.executors import Outcome
+from runner.executors.calls import Outcome
 from runner.store.memory import MemoryStore
 from tests.kit import FakeExecutor, sha
 

@@ -70,7 +70,7 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
 def _copy(opened: LocalStore, ended: StepEnded, directory: str) -> int:
     """Copy all files and directories among the outputs; return how many they are. Those of a list are numbered."""
     from ..errors import UsageError
-    from ..executors import worker
+    from ..executors.staging import unpack
 
     os.makedirs(directory, exist_ok=True)
     targets = [
@@ -85,7 +85,7 @@ def _copy(opened: LocalStore, ended: StepEnded, directory: str) -> int:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         stored = opened.object(found["digest"], found["type"])
         if found["type"] == "dir":
-            worker.unpack(target, stored, opened.places()[0])
+            unpack(target, stored, opened.places()[0])
         else:
             shutil.copyfile(stored, target)
     return len(targets)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from . import Call, Outcome, worker
+from .calls import Call, Outcome
+from .files import remove
+from .processes import become_subreaper, descendants
+from .worker import attempt
 
 
 class InlineExecutor:
@@ -12,7 +15,7 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        worker.become_subreaper()
+        become_subreaper()
 
     def submit(self, call: Call) -> None:
         self.calls.append(call)
@@ -21,8 +24,8 @@ class InlineExecutor:
         if not self.calls:
             return []
         call = asdict(self.calls.pop(0))
-        outcome = worker.attempt({**call, "warm": False}, spare=frozenset(worker.descendants()))
-        worker.remove(call["root"])
+        outcome = attempt({**call, "warm": False}, spare=frozenset(descendants()))
+        remove(call["root"])
         return [Outcome(**outcome)]
 
     def stop(self, step: str | None, kill: bool) -> None:

@@ -10,7 +10,10 @@ import selectors
 import signal
 from dataclasses import dataclass
 
-from . import Call, Outcome, process, worker
+from .calls import Call, Outcome
+from .early import start
+from .files import remove
+from .processes import become_subreaper, children
 
 
 @dataclass
@@ -54,7 +57,7 @@ class LocalExecutor:
         self.wake = wake
         if wake is not None:
             self.selector.register(wake, selectors.EVENT_READ, None)
-        worker.become_subreaper()  # for what a dead worker leaves
+        become_subreaper()  # for what a dead worker leaves
 
     def prepare(self, count: int) -> None:
         """Start workers for the first attempts."""
@@ -66,7 +69,7 @@ class LocalExecutor:
         found.send(json.dumps(vars(call)).encode("utf-8", "surrogateescape") + b"\n")
 
     def _start(self) -> _Worker:
-        started = _Worker(*process.start())
+        started = _Worker(*start())
         self.workers[started.pid] = started
         self.selector.register(started.output, selectors.EVENT_READ, started)
         return started
@@ -100,7 +103,7 @@ class LocalExecutor:
         self._sweep()
         if found.call is None:
             return []
-        worker.remove(found.call.root)
+        remove(found.call.root)
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
         return [Outcome(found.call.step, found.call.attempt, "lost", f"its worker process ended ({how})")]
 
@@ -108,7 +111,7 @@ class LocalExecutor:
         """Kill the orphans that have become ours, until none is found twice."""
         empty = 0
         while empty < 2:
-            orphans = [pid for pid in worker.children() if pid not in self.workers]
+            orphans = [pid for pid in children() if pid not in self.workers]
             empty = 0 if orphans else empty + 1
             for pid in orphans:
                 with contextlib.suppress(ProcessLookupError, PermissionError):

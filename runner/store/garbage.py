@@ -17,7 +17,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EnvironmentFailure, StoreDamaged
-from ..executors import worker
+from ..executors.files import remove
 from ..frozen import frozen
 from ..record import RunRecord
 from . import models, sync_folder
@@ -272,7 +272,7 @@ def _sweep(store: LocalStore, found: Garbage) -> None:
         os.unlink(f"{store.path}/{path}")
     for name in os.listdir(f"{store.path}/tmp"):
         place = f"{store.path}/tmp/{name}"
-        worker.remove(place) if os.path.isdir(place) and not os.path.islink(place) else os.unlink(place)
+        remove(place) if os.path.isdir(place) and not os.path.islink(place) else os.unlink(place)
     opened = {name for name, _ in _open_plans(store, OPEN_DAYS, time.time())}
     for name in os.listdir(f"{store.path}/plans/open") if os.path.isdir(f"{store.path}/plans/open") else []:
         if name not in opened:

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged, printable
-from ..executors import worker
+from ..executors.files import free, object_path, remove
+from ..executors.processes import libc, send
 from ..fingerprint import artifacts
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
 from ..values import canonical, file_name
@@ -344,7 +345,7 @@ class LocalStore:
 
     def refuse_full(self) -> None:
         """Raise EnvironmentFailure where the disk has no room for a run to begin and to end."""
-        room, files = worker.free(self.path)
+        room, files = free(self.path)
         if room < 2 * BALLAST or files < FEWEST_FILES:
             left = f"{room >> 10} KiB" if room < 2 * BALLAST else f"{files} files"
             least = f"{2 * BALLAST >> 10} KiB" if room < 2 * BALLAST else f"{FEWEST_FILES}"
@@ -402,7 +403,7 @@ class LocalStore:
             place = f"{self.path}/tmp/{name}"
             if os.path.isdir(f"{self.path}/runs/{name}") and not self._alive(name):
                 _end_attempts(place, name)
-                worker.remove(place)
+                remove(place)
             elif os.path.isfile(place) and time.time() - os.stat(place).st_mtime > _STALE:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(place)
@@ -733,9 +734,7 @@ class LocalStore:
         return f"{self.path}/objects", f"{self.path}/trees"
 
     def object(self, digest: str, kind: str) -> str:
-        return (
-            f"{self.path}/trees/{digest[7:]}" if kind == "dir" else worker.object_path(f"{self.path}/objects", digest)
-        )
+        return f"{self.path}/trees/{digest[7:]}" if kind == "dir" else object_path(f"{self.path}/objects", digest)
 
     def read(self, digest: str) -> bytes:
         try:
@@ -875,7 +874,7 @@ def _end_attempts(place: str, run: str) -> None:
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
             variables = b"\0" + file.read()
             if all(mark in variables for mark in marks):
-                worker.send(pidfd, signal.SIGKILL)
+                send(pidfd, signal.SIGKILL)
                 select.select([pidfd], [], [], 5)
         os.close(pidfd)
 
@@ -950,10 +949,9 @@ def _sync_disk(place: str) -> None:
     """Make all files of a file system durable. An error is final: asked again, the kernel would say that all is well."""
     import ctypes
 
-    libc = worker.libc()
     fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if libc.syncfs(fd):
+        if libc().syncfs(fd):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         os.close(fd)
@@ -1028,7 +1026,7 @@ class LocalLedger:
         import ctypes
 
         start, size = ctypes.c_int64(self.size), ctypes.c_int64(ROOM)
-        if worker.libc().fallocate(self.journal, _KEEP_SIZE, start, size) == 0:  # else there is none, or no such call
+        if libc().fallocate(self.journal, _KEEP_SIZE, start, size) == 0:  # else there is none, or no such call
             self.room = self.size + ROOM
 
     def _take_back(self, size: int) -> None:
@@ -1169,7 +1167,7 @@ class LocalLedger:
     def close(self) -> None:
         tmp = f"{self.store.path}/tmp/{self.id}"
         if os.path.exists(tmp):
-            worker.remove(tmp)
+            remove(tmp)
         self.index.close()
         os.close(self.claims)
         self._let_go("the run has ended")

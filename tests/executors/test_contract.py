@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from runner.executors import Call
+from runner.executors.calls import Call
 from runner.executors.inline import InlineExecutor
 from runner.executors.local import LocalExecutor
 

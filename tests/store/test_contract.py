@@ -23,12 +23,12 @@ def put(store, content: bytes) -> str:
     """Publish bytes as a worker does."""
     if isinstance(store, MemoryStore):
         return store.put(content)
-    from runner.executors import worker
+    from runner.executors.collecting import keep
 
     path = f"{store.path}/tmp/new"
     with open(path, "wb") as file:
         file.write(content)
-    return worker.keep(path, store.places()[0])[0]
+    return keep(path, store.places()[0])[0]
 
 
 def started(run, **more):

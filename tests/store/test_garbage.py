@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged
-from runner.executors import worker
+from runner.executors.collecting import keep, keep_tree
+from runner.executors.files import remove
 from runner.record import AttemptFailed, RunEnded, RunStarted, RunWaiting, StepEnded, StepWaiting
 from runner.store import garbage
 from runner.store.garbage import Limits, collect
@@ -30,7 +31,7 @@ def put(store: LocalStore, content: str) -> dict[str, object]:
     """Publish a file as a worker does; return it as an output."""
     path = f"{store.path}/tmp/new"
     Path(path).write_text(content)
-    digest, size = worker.keep(path, store.places()[0])
+    digest, size = keep(path, store.places()[0])
     return {"type": "file", "run": "r", "digest": digest, "size": size}
 
 
@@ -39,7 +40,7 @@ def put_folder(store: LocalStore, **files: str) -> dict[str, object]:
     path.mkdir()
     for name, content in files.items():
         (path / name).write_text(content)
-    digest, size = worker.keep_tree(str(path), *store.places())
+    digest, size = keep_tree(str(path), *store.places())
     path.rmdir()
     return {"type": "dir", "run": "r", "digest": digest, "size": size}
 
@@ -245,7 +246,7 @@ def directory_for_journal(store: LocalStore, run: str) -> None:
 
 
 def lose_run(store: LocalStore, run: str) -> None:
-    worker.remove(f"{store.path}/runs/{run}")
+    remove(f"{store.path}/runs/{run}")
 
 
 def damage_manifest(store: LocalStore, run: str) -> None:

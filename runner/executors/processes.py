@@ -1,0 +1,142 @@
+"""A process and all that descends from it: found, told, ended and collected (Linux only)."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
+if TYPE_CHECKING:
+    from collections.abc import Set
+    from typing import Any
+
+
+@functools.cache
+def libc() -> Any:
+    """Return the C library: what Python has no word for."""
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Let orphans of a step become children of this process (Linux only)."""
+    if sys.platform == "linux":
+        libc().prctl(36, 1, 0, 0, 0)
+
+
+def children(of: int | None = None) -> list[int]:
+    """Return the processes whose parent is this one."""
+    if not _LISTED:
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent(pid) == (of or os.getpid())]
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{of or 'self'}/task"):
+            with open(f"/proc/{of or 'self'}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass
+    return found
+
+
+_LISTED = os.path.exists(f"/proc/self/task/{os.getpid()}/children")  # not every kernel lists them
+
+
+def parent(pid: int) -> int:
+    """Return the parent of a process, 0 if it has gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def descendants() -> list[int]:
+    found, todo = [], children()
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        todo += children(pid)
+    return found
+
+
+def send(pidfd: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def send_all(spare: Set[int], number: int) -> None:
+    """Signal every descendant but `spare`. Each is held first and then looked at again: a number may change hands."""
+    for pid in descendants():
+        if pid in spare:
+            continue
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        if _is_below(pid):
+            send(pidfd, number)
+        os.close(pidfd)
+
+
+def _is_below(pid: int) -> bool:
+    """Return whether a process descends from this one."""
+    while pid > 1 and pid != os.getpid():
+        pid = parent(pid)
+    return pid == os.getpid()
+
+
+def kill_all(spare: Set[int]) -> None:
+    """Kill every descendant but `spare`, and at once what these have forked meanwhile."""
+    for _ in range(100):
+        before = set(descendants())
+        send_all(spare, signal.SIGKILL)
+        if before >= set(descendants()):
+            return
+
+
+def childless() -> bool:
+    """Return whether no descendant is left: whose parent ends becomes a child of this process, the subreaper."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def reap(spare: Set[int]) -> list[int]:
+    """Collect ended children but those of `spare`; return the pids that are still there."""
+    left = [pid for pid in descendants() if pid not in spare]
+    alive = []
+    for pid in left:
+        try:
+            done, _ = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            done = 0 if os.path.exists(f"/proc/{pid}") else pid
+        if not done:
+            alive.append(pid)
+    return alive
+
+
+def end_all(spare: Set[int]) -> None:
+    """Kill every descendant but `spare`, until none is found twice."""
+    empty = 0
+    while empty < 2:
+        kill_all(spare)
+        empty = 0 if reap(spare) else empty + 1
+        if not empty:
+            time.sleep(0.005)
+
+
+def tell_program(main: int, pidfd: int, number: int) -> None:
+    """Signal the step's program: bubblewrap, which starts it for us, hands no signal on."""
+    inside = children(main) if main else []
+    own = children(inside[0]) if inside else []
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(own[0]) if own and _is_below(own[0]) else os.dup(pidfd)
+        send(pidfd, number)
+        os.close(pidfd)

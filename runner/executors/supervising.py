@@ -1,0 +1,217 @@
+"""A started process -> how it ended: its output is kept, its time is limited, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+
+from .failed import Failed
+from .files import CHUNK
+from .logs import Log
+from .processes import childless, end_all, kill_all, reap, send, send_all, tell_program
+from .starting import fork, sealed, spawn
+
+TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Set
+    from typing import Any
+
+    from .starting import Parents, Warm
+
+    Json = dict[str, Any]
+
+
+class Control:
+    """The engine's pipe: calls that wait, and the wish to stop. The end of the guard is the end of the engine."""
+
+    def __init__(self, fd: int, guard: int) -> None:
+        self.fds = {fd, guard}
+        self.guard = guard
+        self.buffer = b""
+        self.calls: list[Json] = []
+        self.stop, self.kill, self.gone = False, False, False
+
+    def read(self, fd: int) -> None:
+        content = os.read(fd, CHUNK) if fd != self.guard else b""
+        if not content:
+            self.gone = self.stop = self.kill = True
+            return
+        *lines, self.buffer = (self.buffer + content).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "control" in message:
+                self.stop = True
+                self.kill = self.kill or message["control"] == "kill"
+            else:
+                self.calls.append(message)
+
+    def next(self) -> Json | None:
+        while not self.calls and not self.gone:
+            self.read(select.select(self.fds, [], [])[0][0])
+        self.stop = self.kill = False
+        return self.calls.pop(0) if self.calls and not self.gone else None
+
+
+def run(call: Json, linked: Iterable[str], control: Control | None, parents: Parents | None, spare: Set[int]) -> Json:
+    """Run the attempt's process to its end, and to the end of all that it left; return what happened."""
+    group = None
+    seal = sealed(call, linked)
+    if call["memory"]:
+        from .cgroup import memory_group
+
+        group = memory_group(call["memory"], f"{os.getpid()}-{os.path.basename(call['root'])}")
+    try:
+        ended = _run(call, control, parents, spare, group.procs_path if group else "", seal)
+        ended["oom"] = group is not None and group.oom_killed()
+        return ended
+    finally:
+        if group is not None:
+            group.remove()
+
+
+def _run(call: Json, control: Control | None, parents: Parents | None, spare: Set[int], procs: str, seal: Any) -> Json:
+    read_end, write_end = os.pipe()
+    log = Log(call["log"], call["log_limit"], call["secrets"])
+    started = time.monotonic()
+    main = 0
+    warm = parents.of(call) if parents is not None and call["warm"] else None
+    try:
+        if warm is not None:
+            pidfd = warm.start(call, write_end, procs, seal)
+        else:
+            main = fork(call, write_end, procs, seal) if procs else spawn(call, write_end, seal)
+            pidfd = os.pidfd_open(main)
+    except OSError as error:
+        os.close(read_end)
+        os.close(write_end)
+        name = call["argv"][0]
+        if error.errno == 2:
+            raise Failed("environment", f"there is no program {name}") from None
+        raise Failed("environment", f"{name}: {error.strerror}") from None
+    except BaseException:
+        os.close(read_end)
+        os.close(write_end)
+        raise
+    os.close(write_end)
+    if parents is not None:
+        spare = spare | parents.pids
+    try:
+        return _supervise(call, control, warm, spare, log, read_end, main, pidfd, started)
+    except BaseException:
+        end_all(spare)  # a log that cannot be written must not leave the step running
+        raise
+    finally:
+        os.close(read_end)
+        os.close(pidfd)
+
+
+def _supervise(
+    call: Json,
+    control: Control | None,
+    warm: Warm | None,
+    spare: Set[int],
+    log: Log,
+    read_end: int,
+    main: int,  # the pid of the step's own process; 0 for a child of a warm parent
+    pidfd: int,  # of that process
+    started: float,
+) -> Json:
+    poll = select.poll()
+    poll.register(read_end, select.POLLIN)
+    ended_fd = warm.socket.fileno() if warm is not None else pidfd
+    poll.register(ended_fd, select.POLLIN)
+    controls = control.fds if control is not None else set()
+    for fd in controls:
+        poll.register(fd, select.POLLIN)
+    deadline = started + call["timeout"] if call["timeout"] else None
+    status: int | None = None
+    asked: float | None = None
+    killed_at: float | None = None
+    why, leftover = "", False
+    empty = 0
+    drained = False
+    while True:
+        now = time.monotonic()
+        if control is not None and control.stop and not why:
+            why = "stopped"
+        if deadline is not None and now >= deadline and status is None and not why:
+            why = "timeout"
+        if why and asked is None and status is None:
+            asked = now
+            if call["boxed"]:
+                tell_program(main, pidfd, signal.SIGTERM)
+            else:
+                send(pidfd, signal.SIGTERM)
+        force = control is not None and control.kill
+        if (
+            asked is not None
+            and (force or now >= asked + call["grace"])
+            and (killed_at is None or now >= killed_at + 0.02)
+        ):
+            killed_at = now
+            kill_all(spare)
+        if status is None and warm is not None and b"\n" in warm.buffer:
+            poll.unregister(ended_fd)  # its end came together with its start
+            status = warm.ended()
+        if status is not None:
+            if not spare and childless():
+                break
+            alive = reap(spare)
+            if alive:
+                empty = 0
+                if call["boxed"]:
+                    end_all(spare)  # its sandbox is ending anyway: what is left was told nothing of its own
+                elif not leftover:
+                    leftover = True
+                    asked = asked or now
+                    send_all(spare, signal.SIGTERM)
+                elif force and killed_at is None:
+                    continue
+            else:
+                empty += 1
+                if empty >= 2:
+                    break
+                continue
+        timeout = 0.02 if status is not None or killed_at is not None else None
+        if timeout is None:
+            until = [
+                t
+                for t in (deadline if not why else None, asked + call["grace"] if asked is not None else None)
+                if t is not None
+            ]
+            timeout = max(0.0, min(until) - now) + 0.001 if until else None
+        for fd, _ in poll.poll(None if timeout is None else timeout * 1000):
+            if fd == read_end:
+                content = os.read(read_end, CHUNK)
+                if content:
+                    log.write(content)
+                else:
+                    poll.unregister(read_end)
+                    drained = True
+            elif fd == ended_fd:
+                poll.unregister(ended_fd)
+                if main:
+                    _, status = os.waitpid(main, 0)
+                elif warm is not None:
+                    status = warm.ended()
+            elif control is not None and not control.gone:
+                control.read(fd)
+                if control.gone:
+                    for end in controls:
+                        poll.unregister(end)
+    while not drained and select.select([read_end], [], [], 0)[0]:
+        content = os.read(read_end, CHUNK)
+        if not content:
+            break
+        log.write(content)
+    tail = log.close()
+    assert status is not None  # the loop above ends with it
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return {
+        "why": why, "seconds": time.monotonic() - started, "leftover": leftover, "tail": tail.decode("utf-8", "replace"),
+        "exit_code": None if number else os.WEXITSTATUS(status),
+        "signal": signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}" if number else "",
+    }  # fmt: skip
