@@ -502,9 +502,10 @@ class _Engine:
         outputs = past.outputs
         if not past.produced_by and outputs:  # joined by the plan: this run is the first to have it
             outputs = {n: {**o, "run": o["run"] or self.run} for n, o in outputs.items()}
+        reads = tuple((step, output, digest, by or self.run) for step, output, digest, by in past.reads)  # the same
         return replace(
             past, status=status, reason=reason, reused_from=run, produced_by=past.produced_by or run or self.run,
-            attempt=0, seconds=0.0, notes=(), exit_code=None, outputs=outputs,
+            attempt=0, seconds=0.0, notes=(), exit_code=None, outputs=outputs, reads=reads,
         )  # fmt: skip
 
     def _begin(self, step: Step) -> None:

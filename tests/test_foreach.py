@@ -776,3 +776,29 @@ def test_a_retry_of_items_can_be_written_down_and_run(project):
     assert 'select: ["a[x=2]"]' in written
     project.write(again_yaml=written)
     assert project.runner("validate", "again.yaml").code == 0
+
+
+def test_a_result_that_was_cached_behind_a_fan_out_is_reused_again_and_again(project):
+    """What it read was joined by the plan, before the run that had it first had a name."""
+    project.pipeline("""
+        steps:
+          a:
+            kind: shell
+            foreach: {over: {x: [1, 2]}}
+            script: echo x > o
+            outputs: {o: {type: file}}
+          d:
+            kind: shell
+            inputs: {files: $(steps.a.outputs.o)}
+            script: echo "$RUNNER_CONTEXT" > o
+            outputs: {o: {type: file}}
+          e: {kind: command, command: [cat, $(steps.d.outputs.o)]}
+    """)
+    project.request("select: [all]\nmode: incremental", "everything")
+    project.request("select: [e]\nmode: full", "last")
+    assert project.runner("apply", "p.yaml").code == 0
+    assert project.runner("apply", "everything.yaml", "--again").code == 0
+    assert project.statuses()["d"] == "cached"
+    assert project.runner("apply", "last.yaml", "--again").code == 0
+    assert project.runner("apply", "last.yaml", "--again").code == 0
+    assert {name: project.statuses()[name] for name in "de"} == {"d": "reused", "e": "succeeded"}
