@@ -7,6 +7,7 @@ from dataclasses import asdict
 from .calls import Call, Outcome
 from .files import remove
 from .processes import become_subreaper, descendants
+from .scratch import Scratch
 from .worker import attempt
 
 
@@ -24,7 +25,7 @@ class InlineExecutor:
         if not self.calls:
             return []
         call = asdict(self.calls.pop(0))
-        outcome = attempt({**call, "warm": False}, spare=frozenset(descendants()))
+        outcome = attempt({**call, "warm": False}, Scratch(), spare=frozenset(descendants()))
         remove(call["root"])
         return [Outcome(**outcome)]
 

@@ -1,19 +1,15 @@
-"""A call -> the attempt's directory with only what its step declares; and the end of that directory.
-
-Folders and small files are used again for the next attempt.
-"""
+"""A call -> the attempt's directory with only what its step declares; and a look at its inputs when it has ended."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import json
 import os
 import stat
 
 from .failed import Failed
-from .files import CHUNK, empty, holds, object_path, remove, signature, write_all
+from .files import CHUNK, holds, object_path, signature
+from .scratch import Scratch
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
@@ -22,32 +18,16 @@ if TYPE_CHECKING:
     Json = dict[str, Any]
 
 
-def stage(call: Json) -> dict[str, tuple[Any, str]]:
+def stage(call: Json, scratch: Scratch) -> dict[str, tuple[Any, str]]:
     """Make the attempt's directory with only what the step declares; return the signatures of its inputs."""
-    root = call["root"]
-    _given.clear()
-    if not _emptied:
-        os.makedirs(os.path.dirname(root), exist_ok=True)
-    make_folder(root)
-    made = {root}
-
-    def make(folder: str) -> None:
-        if folder not in made:
-            make(os.path.dirname(folder))
-            make_folder(folder)
-            made.add(folder)
-
-    def folder_of(path: str) -> None:
-        make(os.path.dirname(path))
-
-    make(call["work"])
-
+    files = [*call["files"], *(link[0] for link in call["links"]), *(copied[0] for copied in call["copies"])]
+    parents = [os.path.dirname(tree[0]) for tree in call["trees"]]
+    scratch.lay_out(call["root"], [call["work"], *parents, *call["folders"]], files)
     for path, text in call["files"].items():
-        write_new(path, text.encode("utf-8", "surrogateescape"), 0o644)
+        scratch.write(path, text.encode("utf-8", "surrogateescape"), 0o644)
     marks: dict[str, tuple[Any, str]] = {}
     for target, source, digest, mark in call["links"]:
-        folder_of(target)
-        if digest and copy_small(source, target, digest):
+        if digest and copy_small(source, target, digest, scratch):
             continue
         try:
             found = signature(source)
@@ -56,130 +36,16 @@ def stage(call: Json) -> dict[str, tuple[Any, str]]:
         if mark is not None and found != mark:
             raise Failed("environment", f"{source} has changed since it was planned")
         marks[source] = (found, digest)
+        scratch.leave_out(target)
         os.symlink(source, target)
     for target, source, digest in call["copies"]:
-        folder_of(target)
-        copy(source, target, digest)
+        copy(source, target, digest, scratch)
     for target, manifest, objects in call["trees"]:
-        folder_of(target)
         unpack(target, manifest, objects)
-    for path in call["folders"]:
-        make(path)
     return marks
 
 
-# Folders that attempts have left empty, and small files that they were given, by mode: each is used for the next. To free
-# one is a request to the disk, which a file system mounted with `discard` waits for, and one without a journal passes over
-# each number that was freed in the last minute when it looks for a free one. One that differs from a new one is not kept.
-_emptied: list[str] = []
-
-
-_spare: dict[int, list[tuple[str, int]]] = {}  # each with its size
-
-
-_given: list[tuple[str, tuple[int, ...]]] = []  # the files of the attempt, and what they were
-
-
-_KEPT = 64
-
-
-_numbers = itertools.count()
-
-
-def make_folder(path: str) -> None:
-    while _emptied:
-        try:
-            os.rename(_emptied.pop(), path)
-            return
-        except FileNotFoundError:
-            continue
-    os.mkdir(path)
-
-
-def write_new(path: str, content: bytes, mode: int) -> None:
-    """Write a file that is not there yet; `open` would ask four things more of it."""
-    if len(content) >= CHUNK or not rewrite(path, content, mode):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            write_all(fd, content)
-            found = os.fstat(fd)
-        finally:
-            os.close(fd)
-        _given.append((path, (found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_dev)))
-
-
-def rewrite(path: str, content: bytes, mode: int) -> bool:
-    """Let a file of an attempt before be the new one; return whether there was one."""
-    spare = _spare.get(mode)
-    if not spare:
-        return False
-    place, size = spare.pop()
-    try:
-        fd = os.open(place, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            write_all(fd, content)
-            if size > len(content):
-                os.ftruncate(fd, len(content))
-            found = os.fstat(fd)
-        finally:
-            os.close(fd)
-        os.rename(place, path)
-    except (FileNotFoundError, PermissionError):
-        return False
-    _given.append((path, (found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_dev)))
-    return True
-
-
-def clear(root: str) -> None:
-    """Remove an attempt's directory when no process is left in it; keep its folders and small files for the next."""
-    kept = f"{os.path.dirname(root)}/emptied-{os.getpid()}"
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(kept)
-        new = os.stat(kept)
-        fresh = (new.st_mode, new.st_uid, new.st_gid, new.st_dev)
-        for path, was in _given:
-            _spare_file(path, kept, was)
-        empty(root, lambda path: _set_apart(path, kept, fresh, _KEPT + (path == root)))  # its seal is for that folder
-    except OSError:
-        remove(root)
-
-
-def _spare_file(path: str, kept: str, was: tuple[int, ...]) -> None:
-    """Keep a file in `kept` if it is as it was made, and goes by no other name."""
-    try:
-        mark = os.lstat(path)
-    except OSError:
-        return
-    spare = _spare.setdefault(stat.S_IMODE(mark.st_mode), [])
-    if (
-        len(spare) < _KEPT
-        and (mark.st_ino, mark.st_mode, mark.st_uid, mark.st_gid, mark.st_dev) == was
-        and mark.st_nlink == 1
-        and mark.st_size < CHUNK
-        and not os.listxattr(path, follow_symlinks=False)
-    ):
-        place = f"{kept}/{next(_numbers)}"
-        os.rename(path, place)
-        spare.append((place, mark.st_size))
-
-
-def _set_apart(path: str, kept: str, fresh: tuple[int, ...], room: int) -> None:
-    """Keep an emptied folder in `kept` if it is as a new one; else remove it."""
-    mark = os.lstat(path)
-    if (
-        len(_emptied) < room
-        and (mark.st_mode, mark.st_uid, mark.st_gid, mark.st_dev) == fresh
-        and not os.listxattr(path)  # nor an access list
-    ):
-        place = f"{kept}/{next(_numbers)}"
-        os.rename(path, place)
-        _emptied.append(place)
-    else:
-        os.rmdir(path)
-
-
-def copy(source: str, target: str, digest: str) -> None:
+def copy(source: str, target: str, digest: str, scratch: Scratch) -> None:
     """Copy a file that must still be what the plan saw."""
     try:
         with open(source, "rb") as file:
@@ -189,11 +55,10 @@ def copy(source: str, target: str, digest: str) -> None:
         raise Failed("environment", f"{source}: {error.strerror}") from None
     if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
         raise Failed("environment", f"{source} has changed since it was planned")
-    with open(target, "wb", opener=lambda p, flags: os.open(p, flags, 0o555 if mode & 0o100 else 0o444)) as file:
-        file.write(content)
+    scratch.write(target, content, 0o555 if mode & 0o100 else 0o444)
 
 
-def copy_small(source: str, target: str, digest: str) -> bool:
+def copy_small(source: str, target: str, digest: str, scratch: Scratch) -> bool:
     """Copy a stored file that is small, which is cheaper than a link of more than 59 characters: that takes a block of
     the disk, and gives it back. Return whether it was.
     """
@@ -210,7 +75,7 @@ def copy_small(source: str, target: str, digest: str) -> bool:
         return False
     if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
         raise Failed("environment", f"{source} has not the bytes that were stored", digest)
-    write_new(target, content, 0o444)
+    scratch.write(target, content, 0o444)
     return True
 
 

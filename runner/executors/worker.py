@@ -20,7 +20,8 @@ from .failed import Failed
 from .files import full, remove
 from .logs import mask_cells, redactor
 from .processes import become_subreaper, end_all
-from .staging import check_inputs, clear, stage
+from .scratch import Scratch
+from .staging import check_inputs, stage
 from .starting import Parents
 from .supervising import Control, run
 
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
 
 
 def attempt(
-    call: Json, control: Control | None = None, parents: Parents | None = None, spare: Set[int] = frozenset()
+    call: Json,
+    scratch: Scratch,
+    control: Control | None = None,
+    parents: Parents | None = None,
+    spare: Set[int] = frozenset(),
 ) -> Json:
-    """Do one attempt; return its outcome as JSON. Its directory is left to the caller to remove."""
+    """Do one attempt; return its outcome as JSON. Its directory is left to the caller to keep or to remove."""
     outcome = {
         "step": call["step"],
         "attempt": call["attempt"],
@@ -45,7 +50,7 @@ def attempt(
         "values": None,
     }
     try:
-        marks = stage(call)
+        marks = stage(call, scratch)
         if control is not None and control.stop:
             raise Failed("stopped", "stopped")
         ended = run(call, marks, control, parents, spare)
@@ -112,10 +117,10 @@ def _size(size: int) -> str:
 
 def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    control, parents = Control(0, guarded()), Parents()
+    control, parents, scratch = Control(0, guarded()), Parents(), Scratch()
     with contextlib.suppress(BrokenPipeError):  # the engine has just gone
         while (call := control.next()) is not None:
-            outcome = attempt(call, control, parents)
+            outcome = attempt(call, scratch, control, parents)
             if control.gone:
                 break
             if outcome["cause"]:
@@ -124,7 +129,7 @@ def main() -> None:
             while line:
                 line = line[os.write(1, line) :]
             if not outcome["cause"]:
-                clear(call["root"])  # while the engine goes on
+                scratch.keep()  # while the engine goes on
     end_all(frozenset())
     os._exit(0)  # there is nothing to tidy, and whoever waits for the end waits for the engine
 
