@@ -66,6 +66,12 @@ def test_outputs_are_published_by_their_digest_and_the_directory_is_gone_in_the_
     assert not (tmp_path / "tmp/a").exists()
 
 
+def test_a_large_output_is_hashed_whole_while_the_disk_writes_it(executor, call):
+    outcome = done(executor, call("head -c 20000000 /dev/zero > o", outputs={"o": "file"}))["a"]
+    digest = hashlib.sha256(bytes(20_000_000)).hexdigest()
+    assert outcome.outputs == {"o": {"type": "file", "digest": f"sha256:{digest}", "size": 20_000_000}}
+
+
 def test_a_silent_step_leaves_no_log(executor, call, tmp_path):
     done(executor, call("true"))
     assert not (tmp_path / "a.log").exists()
