@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.reliability.kit import children
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -377,6 +380,22 @@ def test_a_container_is_removed_when_its_run_is_stopped_or_its_runner_killed(pro
     getattr(process, end)()
     process.communicate(timeout=20)
     until(lambda: len(calls(project, tmp_path / "bin")) == 2)
+    run, removed = calls(project, tmp_path / "bin")
+    assert removed == ["docker", "rm", "--force", run[run.index("--name") + 1]]
+
+
+def test_a_container_is_removed_when_its_worker_is_killed(project, tmp_path):
+    project.pipeline(f"""
+        runtimes: {{box: {{kind: container, image: "{IMAGE}"}}}}
+        steps:
+          a: {{kind: shell, runtime: box, script: "touch started; sleep 60"}}
+    """)
+    process = project.start("apply", "p.yaml", env=container_engine(tmp_path / "bin", "docker"))
+    until(lambda: list((project.root / ".runner/tmp").glob("*/a.1/work/started")))
+    [worker] = [pid for guard in children(process.pid) for pid in children(guard)]
+    os.kill(worker, signal.SIGKILL)
+    output, _ = process.communicate(timeout=20)
+    assert "a: FAILED: its worker process ended (killed by SIGKILL)\n" in output
     run, removed = calls(project, tmp_path / "bin")
     assert removed == ["docker", "rm", "--force", run[run.index("--name") + 1]]
 

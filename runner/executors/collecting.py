@@ -11,21 +11,23 @@ import os
 import stat
 
 from .failed import Failed
-from .files import digest_of, holds, object_path
+from .files import digest_of, holds, object_path, pass_by
 from .processes import libc
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Json = dict[str, Any]
+    Heed = Callable[[], None]
 
 VALUES_LIMIT = 16 << 20
 LARGE = 8 << 20  # bytes of a file that takes the disk longer than a thread takes to start
 
 
-def collect(call: Json) -> dict[str, Json]:
-    """Check all declared outputs, then move them into the store."""
+def collect(call: Json, heed: Heed = pass_by) -> dict[str, Json]:
+    """Check all declared outputs, then move them into the store; `heed` may end that by an exception."""
     found, problems = [], []
     for output in call["outputs"]:
         path = output["path"]
@@ -60,21 +62,21 @@ def collect(call: Json) -> dict[str, Json]:
     kept = {}
     for output, path in found:
         if output["type"] == "file":
-            digest, size = keep(path, call["objects"])
+            digest, size = keep(path, call["objects"], heed)
         else:
-            digest, size = keep_tree(path, call["objects"], call["trees_dir"])
+            digest, size = keep_tree(path, call["objects"], call["trees_dir"], heed)
         kept[output["name"]] = {"type": output["type"], "digest": digest, "size": size}
     return kept
 
 
-def keep(path: str, objects: str) -> tuple[str, int]:
+def keep(path: str, objects: str, heed: Heed = pass_by) -> tuple[str, int]:
     """Hash a file and move it into the store; return its digest and size."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         before = os.fstat(fd)
         if before.st_size >= LARGE:
             _thread.start_new_thread(_write_back, (os.dup(fd),))
-        digest = digest_of(fd, before.st_size)
+        digest = digest_of(fd, before.st_size, heed)
         after = os.fstat(fd)
     finally:
         os.close(fd)
@@ -89,6 +91,7 @@ def keep(path: str, objects: str) -> tuple[str, int]:
             while content := old.read(1 << 20):
                 again.update(content)
                 new.write(content)
+                heed()
         if "sha256:" + again.hexdigest() != digest:
             raise Failed("output", f"{os.path.basename(path)} was written while it was collected")
         os.unlink(path)
@@ -97,7 +100,7 @@ def keep(path: str, objects: str) -> tuple[str, int]:
         os.unlink(path)  # the bytes are there: whoever reads them keeps what he has opened
         return digest, before.st_size
     os.chmod(path, 0o444)
-    publish(path, target, f"{os.path.dirname(objects)}/quarantine")
+    publish(path, target, f"{os.path.dirname(objects)}/quarantine", heed)
     return digest, before.st_size
 
 
@@ -107,29 +110,30 @@ def _write_back(fd: int) -> None:
     os.close(fd)
 
 
-def publish(path: str, target: str, quarantine: str) -> None:
+def publish(path: str, target: str, quarantine: str, heed: Heed = pass_by) -> None:
     """Give a file its name in the store, over a damaged one of that name, too."""
     try:
         os.replace(path, target)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        publish(path, target, quarantine)
+        publish(path, target, quarantine, heed)
     except IsADirectoryError:  # somebody has put a directory there: it is put aside, not deleted
         os.rename(target, f"{quarantine}/{os.path.basename(target)}.{os.getpid()}")
         os.replace(path, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy_over(path, target)
+        copy_over(path, target, heed)
 
 
-def copy_over(path: str, target: str) -> None:
+def copy_over(path: str, target: str, heed: Heed) -> None:
     """Publish a file from another file system. The copy has no name before it is whole and durable."""
     folder = os.path.dirname(target)
     fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o444)
     with open(path, "rb") as old, open(fd, "wb") as new:
         while content := old.read(1 << 20):
             new.write(content)
+            heed()
         new.flush()
         os.fsync(fd)
         with contextlib.suppress(FileNotFoundError):
@@ -143,7 +147,7 @@ def copy_over(path: str, target: str) -> None:
     os.unlink(path)
 
 
-def keep_tree(path: str, objects: str, trees: str) -> tuple[str, int]:
+def keep_tree(path: str, objects: str, trees: str, heed: Heed = pass_by) -> tuple[str, int]:
     """Move a directory's files into the store; return the digest of its manifest and the size of its files."""
     entries: list[list[Any]] = []
     total = 0
@@ -166,7 +170,7 @@ def keep_tree(path: str, objects: str, trees: str) -> tuple[str, int]:
                 walk(item.path, name + "/")
             elif item.is_file():
                 executable = item.stat().st_mode & 0o100
-                digest, size = keep(item.path, objects)
+                digest, size = keep(item.path, objects, heed)
                 entries.append([name, "exec" if executable else "file", digest, size])
                 total += size
             else:

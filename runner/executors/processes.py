@@ -127,9 +127,22 @@ def end_all(spare: Set[int]) -> None:
     empty = 0
     while empty < 2:
         kill_all(spare)
-        empty = 0 if reap(spare) else empty + 1
-        if not empty:
+        alive = reap(spare)
+        if alive and not any(map(_may_end, alive)):
+            return  # programs with the rights of another user (sudo): they can only be waited for
+        empty = 0 if alive else empty + 1
+        if alive:
             time.sleep(0.005)
+
+
+def _may_end(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass
+    return True
 
 
 def tell_program(main: int, pidfd: int, number: int) -> None:

@@ -8,17 +8,22 @@ import os
 import stat
 
 from .failed import Failed
-from .files import CHUNK, holds, object_path, signature
+from .files import CHUNK, holds, object_path, pass_by, signature
 from .scratch import Scratch
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     Json = dict[str, Any]
+    Heed = Callable[[], None]
 
 
-def stage(call: Json, scratch: Scratch) -> dict[str, tuple[Any, str]]:
+LARGE = 64 << 20  # bytes that are copied before it is asked whether they are still wanted
+
+
+def stage(call: Json, scratch: Scratch, heed: Heed = pass_by) -> dict[str, tuple[Any, str]]:
     """Make the attempt's directory with only what the step declares; return the signatures of its inputs."""
     files = [*call["files"], *(link[0] for link in call["links"]), *(copied[0] for copied in call["copies"])]
     parents = [os.path.dirname(tree[0]) for tree in call["trees"]]
@@ -41,7 +46,7 @@ def stage(call: Json, scratch: Scratch) -> dict[str, tuple[Any, str]]:
     for target, source, digest in call["copies"]:
         copy(source, target, digest, scratch)
     for target, manifest, objects in call["trees"]:
-        unpack(target, manifest, objects)
+        unpack(target, manifest, objects, heed)
     return marks
 
 
@@ -79,7 +84,7 @@ def copy_small(source: str, target: str, digest: str, scratch: Scratch) -> bool:
     return True
 
 
-def unpack(target: str, manifest: str, objects: str) -> None:
+def unpack(target: str, manifest: str, objects: str, heed: Heed = pass_by) -> None:
     """Lay out a stored directory as a copy of its own, so that no step can reach the store through it."""
     with open(manifest, encoding="utf-8", errors="surrogateescape") as file:
         entries = json.load(file)["entries"]
@@ -91,10 +96,10 @@ def unpack(target: str, manifest: str, objects: str) -> None:
         elif kind == "link":
             os.symlink(content, place)
         else:
-            _copy_object(object_path(objects, content), place, kind == "exec")
+            _copy_object(object_path(objects, content), place, kind == "exec", heed)
 
 
-def _copy_object(source: str, target: str, executable: bool) -> None:
+def _copy_object(source: str, target: str, executable: bool, heed: Heed) -> None:
     with (
         open(source, "rb") as old,
         open(target, "wb", opener=lambda p, flags: os.open(p, flags, 0o555 if executable else 0o444)) as new,
@@ -102,14 +107,18 @@ def _copy_object(source: str, target: str, executable: bool) -> None:
         left = os.fstat(old.fileno()).st_size
         while left > 0:
             try:
-                done = os.copy_file_range(old.fileno(), new.fileno(), left)  # a reflink where the file system has them
+                done = os.copy_file_range(
+                    old.fileno(), new.fileno(), min(left, LARGE)
+                )  # a reflink where the file system has them
             except OSError:
                 done = 0
             if not done:
-                content = old.read()
-                new.write(content)
+                while content := old.read(1 << 20):
+                    new.write(content)
+                    heed()
                 break
             left -= done
+            heed()
 
 
 def check_inputs(marks: dict[str, tuple[Any, str]]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Set
     from typing import Any
 
+    from .cgroup import Group
     from .starting import Parents, Warm
 
     Json = dict[str, Any]
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 class Control:
     """The engine's pipe: calls that wait, and the wish to stop. The end of the guard is the end of the engine."""
 
-    def __init__(self, fd: int, guard: int) -> None:
+    def __init__(self, fd: int, guard: int, will: int) -> None:
         self.fds = {fd, guard}
         self.guard = guard
+        self.will = will  # a file in memory that the guard reads when this process was killed
+        self.looked = 0.0
         self.buffer = b""
         self.calls: list[Json] = []
         self.stop, self.kill, self.gone = False, False, False
@@ -54,6 +57,23 @@ class Control:
         self.stop = self.kill = False
         return self.calls.pop(0) if self.calls and not self.gone else None
 
+    def heed(self) -> None:
+        """Look what the engine wants, now and then; raise Failed if it does not want the attempt any more."""
+        now = time.monotonic()
+        if now < self.looked + 0.05:
+            return
+        self.looked = now
+        while not self.gone and (ready := select.select(self.fds, [], [], 0)[0]):
+            self.read(ready[0])
+        if self.kill:
+            raise Failed("stopped", "stopped")
+
+    def bequeath(self, call: Json | None) -> None:
+        """Tell the guard what to do should this process be killed: to end what is no descendant of it, a container."""
+        will = json.dumps([call["cleanup"], call["env"]]).encode() if call else b""
+        os.pwrite(self.will, will, 0)
+        os.ftruncate(self.will, len(will))
+
 
 def run(call: Json, linked: Iterable[str], control: Control | None, parents: Parents | None, spare: Set[int]) -> Json:
     """Run the attempt's process to its end, and to the end of all that it left; return what happened."""
@@ -64,7 +84,7 @@ def run(call: Json, linked: Iterable[str], control: Control | None, parents: Par
 
         group = memory_group(call["memory"], f"{os.getpid()}-{os.path.basename(call['root'])}")
     try:
-        ended = _run(call, control, parents, spare, group.procs_path if group else "", seal)
+        ended = _run(call, control, parents, spare, group, seal)
         ended["oom"] = group is not None and group.oom_killed()
         return ended
     finally:
@@ -72,7 +92,9 @@ def run(call: Json, linked: Iterable[str], control: Control | None, parents: Par
             group.remove()
 
 
-def _run(call: Json, control: Control | None, parents: Parents | None, spare: Set[int], procs: str, seal: Any) -> Json:
+def _run(
+    call: Json, control: Control | None, parents: Parents | None, spare: Set[int], group: Group | None, seal: Any
+) -> Json:
     read_end, write_end = os.pipe()
     log = Log(call["log"], call["log_limit"], call["secrets"])
     started = time.monotonic()
@@ -80,9 +102,9 @@ def _run(call: Json, control: Control | None, parents: Parents | None, spare: Se
     warm = parents.of(call) if parents is not None and call["warm"] else None
     try:
         if warm is not None:
-            pidfd = warm.start(call, write_end, procs, seal)
+            pidfd = warm.start(call, write_end, group.procs_path if group else "", seal)
         else:
-            main = fork(call, write_end, procs, seal) if procs else spawn(call, write_end, seal)
+            main = fork(call, write_end, group.procs_path, seal) if group else spawn(call, write_end, seal)
             pidfd = os.pidfd_open(main)
     except OSError as error:
         os.close(read_end)
@@ -99,7 +121,7 @@ def _run(call: Json, control: Control | None, parents: Parents | None, spare: Se
     if parents is not None:
         spare = spare | parents.pids
     try:
-        return _supervise(call, control, warm, spare, log, read_end, main, pidfd, started)
+        return _supervise(call, control, warm, spare, group, log, read_end, main, pidfd, started)
     except BaseException:
         end_all(spare)  # a log that cannot be written must not leave the step running
         raise
@@ -113,6 +135,7 @@ def _supervise(
     control: Control | None,
     warm: Warm | None,
     spare: Set[int],
+    group: Group | None,
     log: Log,
     read_end: int,
     main: int,  # the pid of the step's own process; 0 for a child of a warm parent
@@ -152,6 +175,8 @@ def _supervise(
             and (killed_at is None or now >= killed_at + 0.02)
         ):
             killed_at = now
+            if group is not None:
+                group.kill()
             kill_all(spare)
         if status is None and warm is not None and b"\n" in warm.buffer:
             poll.unregister(ended_fd)  # its end came together with its start

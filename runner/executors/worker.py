@@ -17,7 +17,7 @@ import subprocess
 
 from .collecting import collect, written_values
 from .failed import Failed
-from .files import full, remove
+from .files import full, pass_by, remove
 from .logs import mask_cells, redactor
 from .processes import become_subreaper, end_all
 from .scratch import Scratch
@@ -27,10 +27,12 @@ from .supervising import Control, run
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Iterable, Mapping, Sequence, Set
     from typing import Any
 
     Json = dict[str, Any]
+
+CLEANUP = 60.0  # seconds that the end of a container may take
 
 
 def attempt(
@@ -50,18 +52,11 @@ def attempt(
         "values": None,
     }
     try:
-        marks = stage(call, scratch)
+        heed = control.heed if control is not None else pass_by
+        marks = stage(call, scratch, heed)
         if control is not None and control.stop:
             raise Failed("stopped", "stopped")
-        ended = run(call, marks, control, parents, spare)
-        if call["cleanup"] and ended["why"]:
-            subprocess.run(
-                call["cleanup"],
-                env=call["env"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+        ended = run_boxed(call, marks, control, parents, spare)
         outcome.update(
             seconds=ended["seconds"],
             exit_code=ended["exit_code"],
@@ -73,7 +68,7 @@ def attempt(
         check_inputs(marks)
         if call["secrets"] and call["printed"]:
             mask_cells(call["printed"], redactor(call["secrets"]))
-        outcome["outputs"] = collect(call)
+        outcome["outputs"] = collect(call, heed)
         outcome["values"] = written_values(call)
     except Failed as error:
         outcome.update(cause=error.cause, message=error.message)
@@ -92,6 +87,33 @@ def attempt(
             cause="environment", errno=errno.ENOSPC, message=f"{outcome['message']}; the disk of the store is full"
         )
     return outcome
+
+
+def run_boxed(
+    call: Json, linked: Iterable[str], control: Control | None, parents: Parents | None, spare: Set[int]
+) -> Json:
+    """Run the attempt's process; where it is the client of a container, see that this ends, too."""
+    if not call["cleanup"]:
+        return run(call, linked, control, parents, spare)
+    if control is not None:
+        control.bequeath(call)
+    why = "an error"
+    try:
+        ended = run(call, linked, control, parents, spare)
+        why = ended["why"]
+    finally:
+        if why:
+            clean_up(call["cleanup"], call["env"])
+        if control is not None:
+            control.bequeath(None)
+    return ended
+
+
+def clean_up(argv: Sequence[str], env: Mapping[str, str]) -> None:
+    """End what is no descendant of this process, and so does not end with it."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        null = subprocess.DEVNULL
+        subprocess.run(argv, env=env, stdin=null, stdout=null, stderr=null, timeout=CLEANUP)
 
 
 def judge(call: Json, ended: Json) -> None:
@@ -117,7 +139,7 @@ def _size(size: int) -> str:
 
 def main() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    control, parents, scratch = Control(0, guarded()), Parents(), Scratch()
+    control, parents, scratch = Control(0, *guarded()), Parents(), Scratch()
     with contextlib.suppress(BrokenPipeError):  # the engine has just gone
         while (call := control.next()) is not None:
             outcome = attempt(call, scratch, control, parents)
@@ -134,20 +156,23 @@ def main() -> None:
     os._exit(0)  # there is nothing to tidy, and whoever waits for the end waits for the engine
 
 
-def guarded() -> int:
-    """Go on in a child, which gets a pidfd of its guard. The guard does nothing until the child ends: then it ends what
-    that has left. Whichever of engine, guard and worker are killed together, the one that is left clears up.
+def guarded() -> tuple[int, int]:
+    """Go on in a child, which gets a pidfd of its guard, and a file for its will. The guard does nothing until the child
+    ends: then it ends what that has left. Whichever of engine, guard and worker are killed together, the one that is left
+    clears up.
     """
     become_subreaper()
-    guard = os.pidfd_open(os.getpid())
+    guard, will = os.pidfd_open(os.getpid()), os.memfd_create("will")
     pid = os.fork()
     if pid == 0:
         become_subreaper()  # is not inherited
-        return guard
+        return guard, will
     os.close(0)
     os.close(1)
     _, status = os.waitpid(pid, 0)
     end_all(frozenset())
+    if left := os.pread(will, 1 << 20, 0):
+        clean_up(*json.loads(left))
     if os.WIFSIGNALED(status):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))  # the engine tells how it ended

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.executors import cgroup
-from runner.executors.cgroup import memory_group
+from runner.executors.cgroup import Group, memory_group
 
 LIMIT = 64 << 20
 ENTER = 'echo 0 > "$0" && exec "$@"'  # a shell that enters the group, then becomes the program
@@ -103,6 +103,16 @@ def test_a_group_is_removed_when_its_last_process_has_ended(group):
         assert busy.stdout.readline() == "in\n"
         group.remove()
         assert not os.path.exists(group.path)
+
+
+def test_where_the_kernel_can_all_processes_of_a_group_are_killed_by_one_word(tmp_path):
+    (tmp_path / "cgroup.kill").touch()
+    Group(str(tmp_path)).kill()
+    assert (tmp_path / "cgroup.kill").read_text() == "1"
+
+
+def test_where_it_cannot_nothing_happens(tmp_path):
+    Group(str(tmp_path / "none")).kill()
 
 
 @needs_memory_group

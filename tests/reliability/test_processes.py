@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -330,6 +332,22 @@ def test_a_second_signal_kills_at_once_and_is_recorded(project, first, second):
     assert set(project.statuses().values()) == {"stopped", "not_run"}
 
 
+@pytest.mark.reliability("H02")
+def test_a_second_signal_does_not_wait_until_a_large_output_is_hashed(project):
+    up = project.beside / "up"
+    project.pipeline(f"  a: {{kind: shell, script: 'truncate -s 60G o; touch {up}', outputs: {{o: {{type: file}}}}}}\n")
+    process = project.start("apply", "p.yaml")
+    kit.eventually(up.exists)
+    time.sleep(0.5)  # it has ended; what it left takes half a minute to hash
+    process.send_signal(signal.SIGTERM)
+    kit.eventually(lambda: any(event["event"] == "run_stopping" for event in project.events()))
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert (process.returncode, time.monotonic() - asked < 2) == (143, True)
+    assert project.statuses() == {"a": "stopped"}
+
+
 @pytest.mark.reliability("H01")
 def test_a_crash_after_the_wish_to_stop_still_ends_as_stopped(project):
     process = four_running(project, 'trap "" TERM; touch {up}; sleep 60; sleep 60')
@@ -457,3 +475,27 @@ def test_a_foreign_process_that_only_looks_like_a_step_gets_no_signal(project):
     living = stranger.poll()
     stranger.kill()
     assert (code, living, stranger.wait()) == (0, None, -signal.SIGKILL)
+
+
+@pytest.mark.reliability("H05")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start a program with the rights of another user")
+def test_a_program_with_the_rights_of_another_user_is_not_waited_for_in_the_end(tmp_path):
+    """As `sudo` in a step: nobody but its user can end it, so who clears up must not try for ever."""
+    script = """
+        import os, time
+        from runner.executors.processes import become_subreaper, end_all
+        become_subreaper()
+        if os.fork() == 0:
+            time.sleep(60)
+        os.setuid(65534)
+        end_all(frozenset())
+        print("went on")
+    """
+    begun = time.monotonic()
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert process.stdout is not None
+        assert (process.stdout.readline(), time.monotonic() - begun < 10) == ("went on\n", True)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
