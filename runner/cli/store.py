@@ -33,6 +33,9 @@ def command() -> None:
 def verify(repair: bool, form: str, store: str | None) -> int:
     """Read every stored byte and every journal; list all damage.
 
+    A damaged file that nothing refers to, as a power cut may leave one, is told of, too: with it nothing is lost, so the
+    exit code is that of a store that is whole.
+
     With --repair, what is damaged is moved to the quarantine of the store, the index is made anew, and for each run
     that made what is lost a new run of those steps is planned, printed and started, with that run as reference.
 
@@ -54,13 +57,16 @@ def verify(repair: bool, form: str, store: str | None) -> int:
             click.echo(f"damaged: {damage.what}", err=form == "json")
         _repair(opened, found, form, store)
         found = _found(opened)
+    lost = [damage for damage in found if damage.named]
     if form == "json":
         click.echo(json.dump([asdict(damage) for damage in found]))
     else:
         for damage in found:
-            click.echo(f"damaged: {damage.what}")
-        click.echo(f"{len(found)} damaged" if found else f"the store {opened.path} is whole")
-    return 5 if found else 0
+            click.echo(f"damaged: {damage.what}" if damage.named else f"leftover: {damage.what}; nothing refers to it")
+        click.echo(f"{len(lost)} damaged" if lost else f"the store {opened.path} is whole")
+        if len(lost) < len(found):
+            click.echo("`runner store gc` removes what is left over")
+    return 5 if lost else 0
 
 
 def _found(opened: LocalStore) -> list[Damage]:

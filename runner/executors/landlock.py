@@ -4,7 +4,7 @@ Landlock only grants: what no rule names is refused. So everything beside the wa
 a rule that grants all, and what is open in them a rule of its own. The folders on these ways are in no rule: they can
 be passed and looked into by name, but not listed, and nothing is made in them directly.
 
-A stand-alone module of the standard library: the worker, and the parent of python steps, import it by themselves.
+A stand-alone module of the standard library: the parent of python steps loads it by itself.
 """
 
 from __future__ import annotations

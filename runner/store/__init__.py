@@ -19,6 +19,7 @@ class Damage:
     what: str
     path: str = ""  # below the store, of what is to be put aside
     inside: str = ""  # the digest of the directory that it is a file of
+    named: bool = True  # whether anything may refer to it; else it is a leftover, which nothing is lost with
 
 
 @frozen

@@ -11,14 +11,15 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import StoreDamaged
+from ..errors import EnvironmentFailure, StoreDamaged
 from ..fingerprint import artifacts
 from ..gate import GOOD
 from ..record import Event, StepEnded, fold, to_json
 from ..values import canonical
-from . import Damage, models
+from . import Damage, garbage, models
 
 if TYPE_CHECKING:
     from .local import LocalStore
@@ -30,13 +31,23 @@ def verify(store: LocalStore) -> Iterator[Damage]:
     """Yield all damage; raises EnvironmentFailure for what a newer runner wrote."""
     rows = _Rows(store)  # before the journals: they are written first
     yield from _format(store)
-    yield from _objects(store)
-    yield from _manifests(store)
+    yield from _told_apart(store, [*_objects(store), *_manifests(store)])
     yield from _runs(store, rows)
     yield from _models(store)
     yield from _plans(store)
     yield from rows.damage
     store.flush()
+
+
+def _told_apart(store: LocalStore, found: list[Damage]) -> list[Damage]:
+    """Mark the files that nothing refers to: a power cut leaves those that no journal had come to name."""
+    if not found:
+        return found
+    try:
+        free = garbage.find(store, garbage.Limits(), 0.0).files
+    except (StoreDamaged, EnvironmentFailure):
+        return found  # what cannot be read may name any of them
+    return [replace(d, named=(d.path or f"trees/{d.inside[7:]}") not in free) for d in found]
 
 
 def _format(store: LocalStore) -> Iterator[Damage]:
@@ -81,7 +92,7 @@ def _manifests(store: LocalStore) -> Iterator[Damage]:
             continue
         for name, kind, content, _ in store.entries(digest):
             if kind in ("file", "exec") and not os.path.lexists(store.object(content, "file")):
-                yield Damage(content, f"{name} of trees/{digest[7:15]} is missing")
+                yield Damage(content, f"{name} of trees/{digest[7:15]} is missing", inside=digest)
     yield from unread
 
 

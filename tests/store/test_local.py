@@ -87,6 +87,30 @@ def test_verify_lists_all_damage(ran):
     ]
 
 
+def test_damage_that_nothing_refers_to_is_told_of_and_is_no_loss(ran):
+    """As after a power cut before the journal came to name it."""
+    object, manifest = (ran.root / f".runner/{place}{'a' * 64}" for place in ("objects/sha256/aa/", "trees/"))
+    object.parent.mkdir(exist_ok=True)
+    for path in (object, manifest):
+        path.write_bytes(b"half")
+    told = [f"leftover: {p.relative_to(ran.root / '.runner')}" for p in (object, manifest)]
+    assert ran.runner("store", "verify").out.splitlines() == [
+        f"{told[0]} has other bytes; nothing refers to it",
+        f"{told[1]} has other bytes; nothing refers to it",
+        "the store ROOT/.runner is whole",
+        "`runner store gc` removes what is left over",
+    ]
+    assert ran.runner("store", "verify").code == 0
+    flip(thing(ran, "b"))
+    answer = ran.runner("store", "verify")
+    assert (answer.code, answer.out.splitlines()[-2:]) == (
+        5,
+        ["1 damaged", "`runner store gc` removes what is left over"],
+    )
+    assert ran.runner("store", "gc").code == 0
+    assert not object.exists() and not manifest.exists()
+
+
 @pytest.mark.parametrize("harm", ["deleted", "garbage", "emptied"])
 def test_a_lost_index_is_made_anew_and_loses_nothing(ran, harm):
     index = ran.root / ".runner/index.db"
