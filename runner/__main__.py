@@ -13,7 +13,7 @@ def main() -> None:
 
         print(f"runner {__version__}")
         return
-    if args[:1] == ["apply"]:
+    if args[:1] in (["apply"], ["plan"]):
         from .settled import said
 
         if (message := said(args)) is not None:

@@ -1,6 +1,6 @@
 """A command line that found nothing to do -> what it said, while all that it looked at is as it was.
 
-To say that nothing is to be done, `runner apply` reads the pipeline, the index and a past run. What it found is kept in the
+To say that nothing is to be done, `runner apply` and `plan` read the pipeline, the index and past runs. What was found is kept in the
 store with the size, inode and times of every file that it stood on: of the project, of the stored results, of the list
 of runs. While they are the same, so is the answer. This is what planning trusts, too, when it does not hash a file anew.
 
@@ -72,8 +72,9 @@ def mark_of(path: str) -> tuple[int, int, int, int]:
 
 
 def _place(args: Sequence[str]) -> str | None:
-    """Return where the answer to `apply FILE [-p NAME=VALUE]...` is kept; None for what is always found out anew."""
-    if len(args) < 2 or args[0] != "apply" or args[1].startswith("-"):
+    """Return where the answer to `apply FILE [-p NAME=VALUE]...` or `plan FILE ...` is kept; None for what is always found
+    out anew."""
+    if len(args) < 2 or args[0] not in ("apply", "plan") or args[1].startswith("-"):
         return None
     rest = args[2:]
     if any(word not in ("-p", "--param") for word in rest[::2]) or len(rest) % 2:

@@ -124,3 +124,15 @@ def test_the_program_says_it_without_planning(done):
     assert again.out.startswith("nothing to do: run R1 has done this already")
     done.write(data__a_csv="2\n")
     assert done.runner("apply", "p.yaml").out.startswith("READY  p: 2 run\n")
+
+
+def test_so_is_a_plan_that_finds_nothing_to_do(done):
+    time.sleep(2.1)
+    first, again = done.runner("plan", "p.yaml"), done.runner("plan", "p.yaml")
+    assert (str(first), len(list((done.root / ".runner/settled").iterdir()))) == (str(again), 1)
+    assert first.out.startswith("READY  p: 2 cached\n")
+    assert done.runner("plan", "p.yaml", "-o", "json").raw.startswith("{")
+    assert done.runner("apply", "p.yaml", "-p", "n=2").code == 0
+    assert done.runner("plan", "p.yaml").out.startswith("READY  p: 2 cached\n")  # found out anew: there is another run
+    done.write(data__a_csv="2\n")
+    assert done.runner("plan", "p.yaml").out.startswith("READY  p: 2 run\n")

@@ -83,10 +83,25 @@ def command(
         notices(opened)
         if out:
             planning.write_plan(out, made, opened)
-        click.echo(_shown(made, form))
+        shown = _shown(made, form)
+        click.echo(shown)
         _warn(asked, made, opened)
         _annotate(made)
-        return _code(made, opened, detailed_exitcode)
+        code = _code(made, opened, detailed_exitcode)
+        if form == "text" and not (references or store or workers or out or accept or detailed_exitcode):
+            _keep(["plan", file, *(word for param in params for word in ("-p", param))], shown, asked, made, opened)
+        return code
+
+
+def _keep(args: list[str], shown: str, asked: Asked, made: Planned, opened: LocalStore) -> None:
+    """Keep what was shown of a plan that finds nothing to do, to show it again at once."""
+    from .. import app, settled
+
+    if made.plan.findings or made.plan.runs or not opened.exists:
+        return
+    run = app.earlier(made.plan, opened)
+    if run and (found := app.standing(asked, made.plan, opened, run)):
+        settled.keep(args, shown, *found)
 
 
 def _refuse_mix(
