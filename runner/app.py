@@ -351,7 +351,7 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
                 break
             before |= more
             spread = expand(spread, Known(spread, params, before, world))
-        return spread, _graph(spread)
+        return spread, asked.graph if spread is asked.pipeline else _graph(spread)
 
     return view
 

@@ -391,7 +391,8 @@ class _Deciding:
             reasons.append("its cache is off")
         known = all(name in self.ends for name in step.reads)
         # What only comes before must have ended well all the same, before anything after this step begins.
-        waits_for = [name for name in self.graph.sorted(set(step.needs) - step.reads) if name not in self.ends]
+        needs = self.graph.sorted(set(step.needs) - step.reads) if step.needs else ()
+        waits_for = [name for name in needs if name not in self.ends]
         evaluated: Evaluated | None = None
         if known:
             try:

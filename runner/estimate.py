@@ -52,6 +52,8 @@ def estimate(plan: Plan, past: Mapping[str, Sequence[float]], workers: int) -> E
 def makespan(names: Collection[str], durations: Mapping[str, float], graph: Graph, workers: int) -> float:
     """Return the seconds that steps take on `workers`, each started as soon as it may, in the order of the graph."""
     chosen = set(names)
+    if not any(durations[name] for name in chosen):
+        return 0.0
     waits = {n: sum(b in chosen for b in graph.before[n]) for n in chosen}
     ready = [graph.place[n] for n in chosen if not waits[n]]
     heapq.heapify(ready)

@@ -59,6 +59,8 @@ class Graph:
     def between(self, names: Iterable[str]) -> set[str]:
         """Return the steps outside `names` that lie on a path from one of them to another."""
         chosen = set(names)
+        if len(chosen) == len(self.before):
+            return set()
         return (self.descendants(chosen) & self.ancestors(chosen)) - chosen
 
     def witness(self, names: Iterable[str]) -> list[str]:

@@ -180,6 +180,8 @@ class Step:
     @property
     def before(self) -> frozenset[str]:
         """Its direct predecessors: data, order and gate."""
+        if not self.needs and not self.branch:
+            return self.reads
         return self.reads | frozenset(self.needs) | (frozenset({self.branch.condition}) if self.branch else frozenset())
 
     @property

@@ -145,8 +145,11 @@ class Reader:
         return f"{value}," in source.replace(" ,", ",")
 
     def _note(self, template: Template, at: Keys) -> None:
+        refs = list(template.refs())
+        if not refs:
+            return
         guardless = {id(r) for part in template.parts if not isinstance(part, str) for r in expression.unguarded(part)}
-        for ref in template.refs():
+        for ref in refs:
             if ref.path[0] == "params" and len(ref.path) > 1:
                 self.params.add(ref.path[1])
             if (
