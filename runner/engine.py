@@ -761,7 +761,7 @@ class _Engine:
             log=self.ledger.log(step.name, attempt), objects=objects, trees_dir=trees_dir, values=values,
             files={f"{root}/context.json": json.dumps(context, ensure_ascii=False), **launch.files},
             links=links, copies=copies, trees=trees,
-            folders=tuple(dict.fromkeys(os.path.dirname(f"{work}/{o.path}") for o in step.outputs.values() if "/" in o.path)),
+            folders=tuple(dict.fromkeys(os.path.dirname(os.path.normpath(f"{work}/{o.path}")) for o in step.outputs.values() if "/" in o.path)),
             outputs=outputs, success_codes=step.success_codes, timeout=to_seconds(timeout) if isinstance(timeout, str) else timeout or 0.0,
             grace=step.grace_period, log_limit=self.workshop.log_limit, warm=launch.warm and seal != "bwrap", interpreter=launch.parent, task=launch.task,
             memory=0 if cleanup else need.memory, cleanup=cleanup, printed=launch.printed,

@@ -146,3 +146,14 @@ def test_any_attempt_after_any_other_has_what_it_would_have_alone(tmp_path_facto
             except OSError:
                 continue
         scratch.keep()
+
+
+@pytest.mark.parametrize("path", ["./o.txt", "./d/o.txt", "d/./o.txt", "d//o.txt"])
+@pytest.mark.parametrize("workdir", ["attempt", "project"])
+def test_an_output_s_path_may_be_written_with_dots(path, workdir, project):
+    project.pipeline(f"""
+        steps:
+          a: {{kind: shell, workdir: {workdir}, script: echo 1 > "$RUNNER_OUTPUT_O", outputs: {{o: {{type: file, path: {path}}}}}}}
+          b: {{kind: shell, script: cat "$RUNNER_INPUT_O", inputs: {{o: $(steps.a.outputs.o)}}}}
+        """)
+    assert project.runner("apply", "p.yaml").code == 0
