@@ -96,22 +96,32 @@ def free(path: str) -> tuple[int, int]:
 
 
 def remove(path: str) -> None:
-    """Remove a tree, whatever its modes."""
-    with contextlib.suppress(OSError):
+    """Remove a tree, whatever its modes and however deep it is. What cannot be removed stays; a link is not followed."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        return
+    with contextlib.suppress(OSError, RecursionError):
         empty(path, os.rmdir)  # no process is left that could swap a folder for a link meanwhile
         return
-    import shutil
-
-    def unlock(function: Any, name: str, _: Any) -> None:
+    folders = [path]
+    for folder in folders:  # grows: each that is found is moved up, so that no path gets long
         with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(name), 0o700)
-            if function is not os.unlink:
-                os.chmod(name, 0o700)
-            function(name)
-
-    shutil.rmtree(path, onerror=unlock)
-    if os.path.lexists(path):
-        shutil.rmtree(path, ignore_errors=True)
+            os.chmod(folder, 0o700)
+            with os.scandir(folder) as found:
+                items = list(found)
+            for item in items:
+                with contextlib.suppress(OSError):
+                    if item.is_dir(follow_symlinks=False):
+                        os.chmod(item.path, 0o700)  # to be moved
+                        place = item.path if folder == path else f"{path}/{len(folders)}.{os.getpid()}"
+                        os.rename(item.path, place)
+                        folders.append(place)
+                    else:
+                        os.unlink(item.path)
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def empty(path: str, drop: Callable[[str], None]) -> None:

@@ -80,6 +80,8 @@ def attempt(
             message=f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}",
             errno=error.errno,
         )
+    except RecursionError:
+        outcome.update(cause="output", message="E220 a directory among its outputs is too deep")
     except UnicodeError as error:
         outcome.update(cause="output", message=f"E220 a file name that is not UTF-8: {error}")
     if outcome["cause"] in ("exit", "signal", "output") and full(call["root"], outcome.get("tail", "")):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.executors.files import remove
 from runner.executors.scratch import Scratch
 
 
@@ -74,6 +75,46 @@ def test_the_next_attempt_does_not_see_what_one_has_done(harm, tmp_path):
     assert (tmp_path / "precious").read_text() == "as it was"
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert harm != "a second name" or (tmp_path / "tmp/second").read_text() == "{}"
+
+
+@pytest.mark.parametrize("end", [Scratch.keep, lambda scratch: remove(scratch._root)])
+def test_a_directory_that_has_become_a_link_is_not_followed(end, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/precious").touch()
+    scratch = Scratch()
+    lay_out(scratch, tmp_path / "s.1", GIVEN)
+    shutil.rmtree(tmp_path / "s.1")
+    (tmp_path / "s.1").symlink_to("elsewhere")
+    end(scratch)
+    assert (tmp_path / "elsewhere/precious").exists()
+    assert os.listdir(tmp_path) == ["elsewhere"]
+
+
+def test_a_step_that_leaves_folders_of_1500_levels_is_no_harm(project):
+    project.pipeline("""
+        failure_policy: finish_independent
+        steps:
+          a: {kind: command, command: [python3, -c, "import os; [(os.mkdir('d'), os.chdir('d')) for i in range(1500)]"]}
+          b: {kind: command, command: [python3, -c, "import os; [(os.mkdir('d'), os.chdir('d')) for i in range(1500)]; 1 / 0"]}
+          c: {kind: shell, script: test -z "$(ls -A)", needs: [a]}
+        """)
+    assert project.runner("apply", "p.yaml", "--workers", "1").code == 1
+    assert project.statuses() == {"a": "succeeded", "b": "failed", "c": "succeeded"}
+    assert os.listdir(project.root / ".runner/tmp") == []
+
+
+def test_an_output_of_1500_levels_is_refused(project):
+    project.pipeline("""
+        steps:
+          a:
+            kind: command
+            command: [python3, -c, "import os; os.mkdir('o'); os.chdir('o'); [(os.mkdir('d'), os.chdir('d')) for i in range(1500)]"]
+            outputs: {o: {type: dir, path: o}}
+        """)
+    answer = project.runner("apply", "p.yaml", "--workers", "1")
+    assert answer.code == 1
+    assert "a: FAILED: E220 a directory among its outputs is too deep" in answer.out + answer.err
+    assert os.listdir(project.root / ".runner/tmp") == []
 
 
 def test_what_stays_the_same_stays_where_it_is(tmp_path):
