@@ -8,8 +8,10 @@ What is not as it was made, or was not made by the worker, goes before the next 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import time
 
 from .files import CHUNK, remove, write_all
 
@@ -20,14 +22,16 @@ if TYPE_CHECKING:
     Mark = tuple[int, ...]  # inode, mode, owner, group and device
 
 _KEPT = 500  # files and folders; a directory with more is made anew
+_TICK = 10_000_000  # nanoseconds that the times of new files may be behind the clock
 
 
 class Folder:
     """What is in a folder, by name; of each file its mark and its size, or None for one that is only wanted."""
 
-    __slots__ = ("files", "folders")
+    __slots__ = ("files", "folders", "inode")
 
-    def __init__(self) -> None:
+    def __init__(self, inode: int = 0) -> None:
+        self.inode = inode
         self.folders: dict[str, Folder] = {}
         self.files: dict[str, tuple[Mark, int] | None] = {}
 
@@ -36,11 +40,12 @@ class Scratch:
     """The directory that one worker uses for its attempts, one after the other."""
 
     def __init__(self) -> None:
-        self._root = ""  # of the attempt, or where the directory is kept
+        self._root = ""  # of the attempt
+        self._kept = ""  # where the directory is between two attempts; empty: there is none
         self._top = Folder()
         self._new: Mark = ()  # mode, owner, group and device of a folder that nobody has changed
         self._folders: dict[str, Folder] = {}  # those of the attempt, by path
-        self._count = 0
+        self._count, self._now = 0, 0
 
     def lay_out(self, root: str, folders: Iterable[str], files: Iterable[str]) -> None:
         """Make `root` with these folders, and such files only as `write` or `leave_out` is called for. Paths are absolute."""
@@ -52,18 +57,21 @@ class Scratch:
             parent, _, name = path.rpartition("/")
             self._want(parent, known).files[name] = None
         self._folders.clear()
+        kept, self._kept, self._root = self._kept, "", root
         try:
-            os.rename(self._root, root)
+            os.rename(kept, root)
             self._fit(root, self._top, wanted)
         except OSError:  # there is none, or it has changed since it was looked through
-            if os.path.lexists(root):
-                remove(root)
+            with contextlib.suppress(OSError):
+                os.rename(root, kept)  # what cannot be removed does not stand in the way
+            for path in (kept, root):
+                if os.path.lexists(path):
+                    remove(path)
             os.makedirs(root)
             found = os.stat(root)
             self._new = (found.st_mode, found.st_uid, found.st_gid, found.st_dev)
-            self._top = Folder()
+            self._top = Folder(found.st_ino)
             self._fit(root, self._top, wanted)
-        self._root = root
 
     def _want(self, path: str, known: dict[str, Folder]) -> Folder:
         folder = known.get(path)
@@ -94,7 +102,7 @@ class Scratch:
                     has.folders[name] = has.folders.pop(other)
                 else:
                     os.mkdir(place)
-                    has.folders[name] = Folder()
+                    has.folders[name] = Folder(os.stat(place).st_ino)
             self._fit(place, has.folders[name], inner)
         for name in spare:
             remove(f"{path}/{name}")
@@ -106,9 +114,10 @@ class Scratch:
         files = self._folders[parent].files
         there = files.get(name)
         if there is not None and len(content) < CHUNK and there[0][1] == stat.S_IFREG | mode:
-            self._write_over(path, content, there[1], mode)
-            files[name] = there[0], len(content)
-            return
+            with contextlib.suppress(OSError):  # even root may not always write to what may only be read
+                self._write_over(path, content, there[1], mode)
+                files[name] = there[0], len(content)
+                return
         self.leave_out(path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
@@ -140,11 +149,12 @@ class Scratch:
 
     def keep(self) -> None:
         """Look through the directory when no process of the attempt is left, and keep what is as it was made."""
-        root, self._count = self._root, 0
-        self._root = f"{os.path.dirname(root)}/kept-{os.getpid()}"
+        root, kept = self._root, f"{os.path.dirname(self._root)}/kept-{os.getpid()}"
+        self._count, self._now = 0, time.time_ns() - _TICK
         try:
-            if self._as_new(root) and self._look(root, self._top):
-                os.rename(root, self._root)
+            if self._as_new(root, self._top) and self._look(root, self._top):
+                os.rename(root, kept)
+                self._kept = kept
                 return
         except OSError:
             pass
@@ -161,31 +171,43 @@ class Scratch:
             self._count += 1
             if item.is_dir(follow_symlinks=False):
                 inner = folder.folders.get(name)
-                if inner is not None and self._as_new(place):
+                if inner is not None and self._as_new(place, inner):
                     if not self._look(place, inner):
                         return False
                     folders[name] = inner
                 else:
                     remove(place)
-            elif (made := folder.files.get(name)) is not None and (size := _unchanged(place, made[0])) is not None:
+                    if os.path.lexists(place):
+                        return False
+            elif (made := folder.files.get(name)) is not None and (size := self._unchanged(place, made[0])) is not None:
                 files[name] = made[0], size
             else:
                 os.unlink(place)
         folder.folders, folder.files = folders, files
         return self._count <= _KEPT
 
-    def _as_new(self, path: str) -> bool:
+    def _as_new(self, path: str, folder: Folder) -> bool:
+        """Return whether a folder is the one that was made, by all that is told of it."""
         found = os.lstat(path)
         mark = (found.st_mode, found.st_uid, found.st_gid, found.st_dev)
-        return mark == self._new and not os.listxattr(path)  # nor an access list
+        if mark != self._new or found.st_ino != folder.inode or found.st_size >= CHUNK or os.listxattr(path):
+            return False  # a mount, say, one that has held very many names, one with an access list
+        self._set_time(path)
+        return True
+
+    def _unchanged(self, path: str, mark: Mark) -> int | None:
+        """Return the size of a small file that is the one of that mark, and goes by no other name; else None."""
+        found = os.lstat(path)
+        small = found.st_size < CHUNK and found.st_blocks * 512 <= 2 * CHUNK  # nor has room been reserved for it
+        if _mark(found) != mark or found.st_nlink != 1 or not small or os.listxattr(path, follow_symlinks=False):
+            return None
+        self._set_time(path)
+        return found.st_size
+
+    def _set_time(self, path: str) -> None:
+        """Let no time be one that a step has set. Refused, and so found, for what is immutable or can only be added to."""
+        os.utime(path, ns=(self._now, self._now))
 
 
 def _mark(found: os.stat_result) -> Mark:
     return found.st_ino, found.st_mode, found.st_uid, found.st_gid, found.st_dev
-
-
-def _unchanged(path: str, mark: Mark) -> int | None:
-    """Return the size of a small file that is the one of that mark, and goes by no other name; else None."""
-    found = os.lstat(path)
-    same = _mark(found) == mark and found.st_nlink == 1 and found.st_size < CHUNK
-    return found.st_size if same and not os.listxattr(path, follow_symlinks=False) else None

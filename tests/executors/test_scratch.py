@@ -4,6 +4,8 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -32,9 +34,14 @@ def lay_out(scratch, root, files, folders=()):
         scratch.write(f"{root}/{path}", content, mode)
 
 
-GIVEN = {"context.json": (0o644, b"{}"), "work/.inputs/a/o/o.txt": (0o444, b"of a"), "work/x.py": (0o555, b"code")}
+GIVEN = {
+    "context.json": (0o644, b"{}"),
+    "work/.inputs/a/o/o.txt": (0o444, b"of a"),
+    "work/x.py": (0o555, b"code"),
+    "work/none": (0o444, b""),
+}
 LAID_OUT = {
-    "context.json": ("0o644", b"{}"), "work": ("0o755", None), "work/x.py": ("0o555", b"code"), "work/.inputs": ("0o755", None), "work/.inputs/a": ("0o755", None),
+    "context.json": ("0o644", b"{}"), "work": ("0o755", None), "work/x.py": ("0o555", b"code"), "work/none": ("0o444", b""), "work/.inputs": ("0o755", None), "work/.inputs/a": ("0o755", None),
     "work/.inputs/a/o": ("0o755", None), "work/.inputs/a/o/o.txt": ("0o444", b"of a"),
 }  # fmt: skip
 HARM = {
@@ -54,7 +61,33 @@ HARM = {
     "attributes": """python3 -c 'import os; [os.setxattr(p, "user.x", b"y") for p in ("work/.inputs", "context.json")]' || true""",
     "all gone": "rm -rf work context.json",
     "moved": "mv work/.inputs work/inputs; mv context.json work/",
+    "times to come": "touch -d 2100-01-01 . work work/.inputs work/none context.json",
+    "times long past": "touch -d 1990-01-01 . work work/.inputs work/none context.json",
+    "room that is reserved": "fallocate -n -l 1M context.json || true",
+    "a folder that has held many": """cd work; python3 -c 'import os; [open(f"f{i}", "w") for i in range(9999)]; [os.unlink(f"f{i}") for i in range(9999)]'""",
+    "folders of 1500 levels": """python3 -c 'import os; [(os.mkdir("d"), os.chdir("d")) for i in range(1500)]'""",
+    "a path that is too long": """python3 -c 'import os; [(os.mkdir("d" * 250), os.chdir("d" * 250)) for i in range(30)]'""",
+    "names that are no text": """python3 -c 'import os; open(b"work/\\xff\\n", "w"); os.mkdir(b"work/.inputs/\\xfe"); open(b"work/-rf", "w")'""",
+    "folders that have changed places": "mv work/.inputs/a x; mv work/.inputs work/b; mv x work/.inputs; mv work/b work/.inputs/a",
 }
+
+
+def seen(root):
+    """What a step sees of each file and folder that it was given, beside modes and content."""
+    now, found = time.time(), {}
+    for path in (".", *LAID_OUT):
+        of = os.stat(f"{root}/{path}")
+        recent = all(now - 60 < at <= now for at in (of.st_atime, of.st_mtime, of.st_ctime))
+        small = of.st_size < 1 << 16 and of.st_blocks < 256
+        found[path] = (
+            of.st_uid,
+            of.st_gid,
+            of.st_nlink if path in GIVEN else "",
+            os.listxattr(f"{root}/{path}"),
+            recent,
+            small,
+        )
+    return found
 
 
 @pytest.mark.parametrize("harm", HARM)
@@ -71,10 +104,67 @@ def test_the_next_attempt_does_not_see_what_one_has_done(harm, tmp_path):
     assert not first.exists()
     lay_out(scratch, second, GIVEN)
     assert tree(second) == LAID_OUT
-    assert [os.listxattr(f"{second}/{path}") for path in LAID_OUT] == [[]] * len(LAID_OUT)
+    lay_out(Scratch(), tmp_path / "tmp/alone", GIVEN)
+    assert seen(second) == seen(tmp_path / "tmp/alone")
     assert (tmp_path / "precious").read_text() == "as it was"
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert harm != "a second name" or (tmp_path / "tmp/second").read_text() == "{}"
+
+
+STUBBORN = {
+    "a folder": "mkdir work/mine; chattr +i work/mine",
+    "a file in a folder": "mkdir work/mine; echo x > work/mine/f; chattr +a work/mine/f",
+    "a file": "echo x > work/mine; chattr +i work/mine",
+    "a folder that it was given": "chattr +a work",
+    "an inner folder that it was given": "chattr +i work/.inputs/a",
+    "a file that it was given": "chattr +i context.json",
+    "a file that it was given, of which the end is open": "chattr +a context.json",
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("ended", ["well", "failed"])
+@pytest.mark.parametrize("harm", STUBBORN)
+def test_what_cannot_be_removed_is_not_in_the_next_attempt_s_way(harm, ended, tmp_path):
+    scratch = Scratch()
+    lay_out(scratch, tmp_path / "s.1", GIVEN)
+    if subprocess.run(["sh", "-c", STUBBORN[harm]], cwd=tmp_path / "s.1").returncode:
+        pytest.skip("needs a file system with attributes (chattr)")
+    try:
+        scratch.keep() if ended == "well" else remove(str(tmp_path / "s.1"))
+        lay_out(scratch, tmp_path / "t.1", GIVEN)
+        assert tree(tmp_path / "t.1") == LAID_OUT
+        scratch.keep()
+        lay_out(scratch, tmp_path / "u.1", GIVEN)
+        assert tree(tmp_path / "u.1") == LAID_OUT
+    finally:
+        subprocess.run(["chattr", "-R", "-i", "-a", tmp_path], check=True)
+
+
+def test_the_directory_of_an_attempt_that_was_not_looked_through_is_not_used(tmp_path):
+    scratch = Scratch()
+    lay_out(scratch, tmp_path / "s.1", GIVEN)
+    (tmp_path / "s.1/work/mine").touch()
+    lay_out(scratch, tmp_path / "t.1", GIVEN)
+    assert tree(tmp_path / "t.1") == LAID_OUT
+    assert (tmp_path / "s.1/work/mine").exists()
+
+
+def test_what_somebody_has_put_in_the_place_goes(tmp_path):
+    scratch = Scratch()
+    lay_out(scratch, tmp_path / "s.1", GIVEN)
+    scratch.keep()
+    (tmp_path / "t.1").mkdir()
+    (tmp_path / "t.1/mine").touch()
+    lay_out(scratch, tmp_path / "t.1", {"other": (0o644, b"")})
+    scratch.keep()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/precious").touch()
+    (tmp_path / "u.1").symlink_to("elsewhere")
+    lay_out(scratch, tmp_path / "u.1", GIVEN)
+    assert tree(tmp_path / "u.1") == LAID_OUT
+    assert (tmp_path / "elsewhere/precious").exists()
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "u.1"]
 
 
 @pytest.mark.parametrize("end", [Scratch.keep, lambda scratch: remove(scratch._root)])
@@ -88,6 +178,27 @@ def test_a_directory_that_has_become_a_link_is_not_followed(end, tmp_path):
     end(scratch)
     assert (tmp_path / "elsewhere/precious").exists()
     assert os.listdir(tmp_path) == ["elsewhere"]
+
+
+TWICE = """
+import sys
+from runner.executors.scratch import Scratch
+scratch = Scratch()
+for name in ("s", "t"):
+    root = f"{sys.argv[1]}/{name}.1"
+    scratch.lay_out(root, [], [f"{root}/o.txt"])
+    scratch.write(f"{root}/o.txt", name.encode(), 0o444)
+    print(open(f"{root}/o.txt").read(), oct(scratch._folders[root].files["o.txt"][0][1]))
+    scratch.keep()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
+def test_root_that_may_not_write_to_what_is_only_readable_writes_a_new_file(tmp_path):
+    """As in a container that is started with `--cap-drop ALL`."""
+    command = ["setpriv", "--bounding-set=-dac_override", sys.executable, "-c", TWICE, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("s 0o100444\nt 0o100444\n", "")
 
 
 def test_a_step_that_leaves_folders_of_1500_levels_is_no_harm(project):
