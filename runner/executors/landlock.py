@@ -33,7 +33,8 @@ _OF_VERSION = ((1, (1 << 13) - 1), (2, REFER), (3, TRUNCATE), (5, IOCTL_DEV))
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 _READ = EXECUTE | READ_FILE | READ_DIR
 _CONSOLE = re.compile(r"(tty|vcs[au]?)\d+")  # up to 200, and of no use to a step: each would cost every attempt a rule
-_HELD = 256  # entries that stay open from one attempt to the next
+_OPEN = os.sysconf("SC_OPEN_MAX")  # of that a quarter is for what lies beside, and one for seals
+_HELD = max(0, min(256, _OPEN // 4))  # entries that stay open from one attempt to the next
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _fast = ctypes.PyDLL(None)  # for calls that are many and do not wait
@@ -142,7 +143,7 @@ class Seal:
 
 
 _seals: dict[tuple[tuple[str, ...], ...], Seal] = {}
-_SEALS, _HELD_BY_SEAL = 8, 32
+_SEALS, _HELD_BY_SEAL = 8, max(0, min(32, _OPEN // 4 // 8))
 
 
 def seal(closed: tuple[str, ...], readable: tuple[str, ...], writable: str) -> Seal:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner.executors import landlock
+from tests.kit import Project
 
 LANDLOCK = landlock.version()
 BWRAP = (
@@ -585,3 +587,25 @@ def test_other_mounts_of_a_folder_are_found_in_the_kernel_s_table():
     """
     found = landlock._aliases({"/home/u/project"}, textwrap.dedent(table).strip())
     assert sorted(found) == ["/home/u/project", "/srv/data", "/srv/one", "/srv/two words/project"]
+
+
+@needs_landlock
+@pytest.mark.parametrize("limit", [64, 128, 1024])
+def test_few_files_may_be_open_and_much_lies_beside(limit, tmp_path):
+    """What stays open for the next attempt leaves enough to be opened for this one."""
+    for number in range(300):
+        (tmp_path / f"beside-{number}").mkdir()
+    (tmp_path / "p").mkdir()
+    project = Project(tmp_path / "p")
+    names = [f"n{number}" for number in range(150)]
+    for name in names:
+        (project.root / name).write_text(f"{name}\n")
+    given = [names[start : start + 15] for start in range(0, 150, 15)]  # more than there are seals
+    steps = {
+        f"s{number}": {"kind": "command", "command": ["cat", *some], "inputs": {name: name for name in some}}
+        for number, some in enumerate(given)
+    }
+    project.pipeline(f"steps: {json.dumps(steps)}\n")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    few = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))}
+    assert project.runner("apply", "p.yaml", "--workers", "1", **few).code == 0
