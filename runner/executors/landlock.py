@@ -40,6 +40,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _fast = ctypes.PyDLL(None)  # for calls that are many and do not wait
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _NO_NEW_PRIVILEGES, _CLONE_FS = 38, 0x200
+_SET_DUMPABLE, _DROP_BOUNDING, _CAP_SYS_PTRACE = 4, 24, 19
 
 
 @cache
@@ -124,6 +125,7 @@ class Seal:
             self._error = None
             try:
                 if not bound:
+                    _be_beyond_reach()
                     restrict(self.ruleset)
                     if _libc.unshare(_CLONE_FS):
                         raise OSError("the thread cannot have a working directory of its own")
@@ -173,6 +175,18 @@ def restrict(ruleset: int) -> None:
         zero = ctypes.c_ulong(0)
         _checked(_libc.prctl(_NO_NEW_PRIVILEGES, ctypes.c_ulong(1), zero, zero, zero))
     _checked(_libc.syscall(_RESTRICT, ruleset, 0))
+
+
+def _be_beyond_reach() -> None:
+    """Keep what this thread starts from looking into this process by it, whose seal is its own: its memory, its pipes.
+
+    Only who may trace everything looks into a process that may not be dumped, and what is started by root may not then.
+    """
+    zero = ctypes.c_ulong(0)
+    _libc.prctl(
+        _DROP_BOUNDING, ctypes.c_ulong(_CAP_SYS_PTRACE), zero, zero, zero
+    )  # of this thread; refused if it has none
+    _checked(_libc.prctl(_SET_DUMPABLE, zero, zero, zero, zero))
 
 
 def _checked(result: int) -> int:

@@ -395,17 +395,39 @@ def test_a_step_cannot_write_into_the_store(project, isolation):
 
 
 @needs_landlock
-def test_a_step_cannot_speak_for_the_engine_or_its_worker(project):
-    """The pipes between them could be opened by /proc if the worker's files were not closed to its steps."""
-    project.pipeline("""
+@pytest.mark.parametrize("memory", ["", "resources: {memory: 1Gi}, "])
+def test_a_step_cannot_speak_for_the_engine_or_its_worker(memory, project):
+    """The pipes between them could be opened by /proc if the worker's files were not closed to its steps.
+
+    Nor by one of its threads: one that starts steps is sealed as they are.
+    """
+    project.write(
+        look_py="""
+        import os
+        worker = os.getppid()
+        for thread in os.listdir(f"/proc/{worker}/task"):
+            for place in (f"/proc/{worker}/task/{thread}", f"/proc/{thread}"):
+                for name, mode in (("fd/0", "w"), ("fd/1", "w"), ("mem", "r+b"), ("cwd/x", "w")):
+                    try:
+                        open(f"{place}/{name}", mode)
+                        print("could open", name)
+                    except OSError as error:
+                        print(error.strerror)
+        """
+    )
+    project.pipeline(f"""
         failure_policy: finish_independent
         steps:
-          call: {kind: shell, script: "echo '{\\"control\\": \\"kill\\"}' > /proc/$PPID/fd/0"}
-          outcome: {kind: shell, script: "echo '{}' > /proc/$PPID/fd/1"}
+          before: {{kind: shell, script: "true"}}
+          call: {{kind: shell, {memory}script: "echo '{{\\"control\\": \\"kill\\"}}' > /proc/$PPID/fd/0", needs: [before]}}
+          outcome: {{kind: shell, {memory}script: "echo '{{}}' > /proc/$PPID/fd/1", needs: [before]}}
+          look: {{kind: command, {memory}command: [python3, look.py], code: [look.py], needs: [before]}}
         """)
-    answer = project.runner("apply", "p.yaml")
-    assert project.statuses() == dict.fromkeys(("call", "outcome"), "failed")
+    answer = project.runner("apply", "p.yaml", "--workers", "1")
+    assert project.statuses() == {"before": "succeeded", "call": "failed", "outcome": "failed", "look": "succeeded"}
     assert answer.out.count("Permission denied") == 2
+    run = json.loads(project.runner("runs", "--limit", "1", "-o", "json").raw)[0]["run"]
+    assert set(project.runner("logs", run, "look").raw.splitlines()) == {"Permission denied"}
 
 
 # --- bubblewrap ---------------------------------------------------------------------------------------------------
