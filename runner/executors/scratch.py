@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _KEPT = 500  # files and folders; a directory with more is made anew
 _TICK = 10_000_000  # nanoseconds that the times of new files may be behind the clock
+_ROOT = os.geteuid() == 0
 
 
 class Folder:
@@ -45,7 +46,8 @@ class Scratch:
         self._top = Folder()
         self._new: Mark = ()  # mode, owner, group and device of a folder that nobody has changed
         self._folders: dict[str, Folder] = {}  # those of the attempt, by path
-        self._count, self._now = 0, 0
+        self._count = 0
+        self._begun, self._now = 0, 0  # when the directory was made first, and when it was looked through
 
     def lay_out(self, root: str, folders: Iterable[str], files: Iterable[str]) -> None:
         """Make `root` with these folders, and such files only as `write` or `leave_out` is called for. Paths are absolute."""
@@ -71,6 +73,7 @@ class Scratch:
             found = os.stat(root)
             self._new = (found.st_mode, found.st_uid, found.st_gid, found.st_dev)
             self._top = Folder(found.st_ino)
+            self._begun = time.time_ns() - _TICK
             self._fit(root, self._top, wanted)
 
     def _want(self, path: str, known: dict[str, Folder]) -> Folder:
@@ -150,7 +153,7 @@ class Scratch:
     def keep(self) -> None:
         """Look through the directory when no process of the attempt is left, and keep what is as it was made."""
         root, kept = self._root, f"{os.path.dirname(self._root)}/kept-{os.getpid()}"
-        self._count, self._now = 0, time.time_ns() - _TICK
+        self._count, self._now = 0, time.time_ns()
         try:
             if self._as_new(root, self._top) and self._look(root, self._top):
                 os.rename(root, kept)
@@ -192,7 +195,7 @@ class Scratch:
         mark = (found.st_mode, found.st_uid, found.st_gid, found.st_dev)
         if mark != self._new or found.st_ino != folder.inode or found.st_size >= CHUNK or os.listxattr(path):
             return False  # a mount, say, one that has held very many names, one with an access list
-        self._set_time(path)
+        self._set_time(path, found)
         return True
 
     def _unchanged(self, path: str, mark: Mark) -> int | None:
@@ -201,12 +204,16 @@ class Scratch:
         small = found.st_size < CHUNK and found.st_blocks * 512 <= 2 * CHUNK  # nor has room been reserved for it
         if _mark(found) != mark or found.st_nlink != 1 or not small or os.listxattr(path, follow_symlinks=False):
             return None
-        self._set_time(path)
+        self._set_time(path, found)
         return found.st_size
 
-    def _set_time(self, path: str) -> None:
-        """Let no time be one that a step has set. Refused, and so found, for what is immutable or can only be added to."""
-        os.utime(path, ns=(self._now, self._now))
+    def _set_time(self, path: str, found: os.stat_result) -> None:
+        """Let no time be one that only a step can have set. Of root's files the times are set anyhow: that is refused, and
+        the file given up, where root made it immutable.
+        """
+        times = found.st_atime_ns, found.st_mtime_ns
+        if _ROOT or min(times) < self._begun or max(times) > self._now:
+            os.utime(path, ns=(self._now, self._now))
 
 
 def _mark(found: os.stat_result) -> Mark:
