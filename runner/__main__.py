@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run a command and leave with its exit code."""
     args = sys.argv[1:]
+    open_streams()
     if args == ["--version"]:
         from . import __version__
 
@@ -25,7 +27,6 @@ def main() -> None:
         start_early()
     import atexit
     import contextlib
-    import os
 
     from .cli import run
 
@@ -35,6 +36,15 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)  # taking the interpreter down would take 10 ms, and do nothing more
+
+
+def open_streams() -> None:
+    """Let no file or pipe get the number of a standard stream that is closed: what is printed would go there."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(fd, True)
+            setattr(sys, name, open(fd, "w" if number else "r", closefd=False))  # noqa: SIM115 (as long as the program)
 
 
 if __name__ == "__main__":

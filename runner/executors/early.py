@@ -17,11 +17,6 @@ def start() -> tuple[int, int, int]:
     """Return the pid of a worker, and the file descriptors of its input and its output."""
     if _early:
         return _early.pop()
-    for number in range(3):  # a pipe must not get the number of one that is closed
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
     its_input, our_output = os.pipe()
     our_input, its_output = os.pipe()
     command = [sys.executable, "-I", "-S", "-X", "utf8", _WORKER]
