@@ -163,8 +163,10 @@ def plain(opened: Counter[str]) -> dict[str, int]:
 
 @pytest.fixture
 def place():
-    """A folder with a short name: its depth is in the count of what looks at every folder above."""
-    with tempfile.TemporaryDirectory() as name:
+    """A folder with a short name: its depth is in the count of what looks at every folder above. Not in /tmp, where others
+    make and remove things meanwhile, which a seal has to heed.
+    """
+    with tempfile.TemporaryDirectory(dir="/var/tmp" if os.path.isdir("/var/tmp") else None) as name:
         yield Path(name)
 
 
