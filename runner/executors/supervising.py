@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -95,39 +96,40 @@ def run(call: Json, linked: Iterable[str], control: Control | None, parents: Par
 def _run(
     call: Json, control: Control | None, parents: Parents | None, spare: Set[int], group: Group | None, seal: Any
 ) -> Json:
-    read_end, write_end = os.pipe()
     log = Log(call["log"], call["log_limit"], call["secrets"])
-    started = time.monotonic()
-    main = 0
-    warm = parents.of(call) if parents is not None and call["warm"] else None
+    # Its other end stays open here, too: who waits for the end of a process need not be woken for that of its output.
+    read_end, write_end = os.pipe()
     try:
-        if warm is not None:
-            pidfd = warm.start(call, write_end, group.procs_path if group else "", seal)
-        else:
-            main = fork(call, write_end, group.procs_path, seal) if group else spawn(call, write_end, seal)
-            pidfd = os.pidfd_open(main)
-    except OSError as error:
-        os.close(read_end)
-        os.close(write_end)
-        name = call["argv"][0]
-        if error.errno == 2:
-            raise Failed("environment", f"there is no program {name}") from None
-        raise Failed("environment", f"{name}: {error.strerror}") from None
-    except BaseException:
-        os.close(read_end)
-        os.close(write_end)
-        raise
-    os.close(write_end)
-    if parents is not None:
-        spare = spare | parents.pids
-    try:
-        return _supervise(call, control, warm, spare, group, log, read_end, main, pidfd, started)
-    except BaseException:
-        end_all(spare)  # a log that cannot be written must not leave the step running
-        raise
+        started = time.monotonic()
+        main, warm, pidfd = _start(call, write_end, parents, group, seal)
+        if parents is not None:
+            spare = spare | parents.pids
+        try:
+            return _supervise(call, control, warm, spare, group, log, read_end, main, pidfd, started)
+        except BaseException:
+            end_all(spare)  # a log that cannot be written must not leave the step running
+            raise
+        finally:
+            os.close(pidfd)
     finally:
         os.close(read_end)
-        os.close(pidfd)
+        os.close(write_end)
+
+
+def _start(
+    call: Json, output: int, parents: Parents | None, group: Group | None, seal: Any
+) -> tuple[int, Warm | None, int]:
+    """Start the attempt's process; return its pid or the warm parent whose child it is, and its pidfd."""
+    try:
+        if parents is not None and call["warm"]:
+            warm = parents.of(call)
+            return 0, warm, warm.start(call, output, group.procs_path if group else "", seal)
+        main = fork(call, output, group.procs_path, seal) if group else spawn(call, output, seal)
+        return main, None, os.pidfd_open(main)
+    except OSError as error:
+        name = call["argv"][0]
+        what = f"there is no program {name}" if error.errno == errno.ENOENT else f"{name}: {error.strerror}"
+        raise Failed("environment", what) from None
 
 
 def _supervise(
@@ -155,7 +157,6 @@ def _supervise(
     killed_at: float | None = None
     why, leftover = "", False
     empty = 0
-    drained = False
     while True:
         now = time.monotonic()
         if control is not None and control.stop and not why:
@@ -210,12 +211,7 @@ def _supervise(
             timeout = max(0.0, min(until) - now) + 0.001 if until else None
         for fd, _ in poll.poll(None if timeout is None else timeout * 1000):
             if fd == read_end:
-                content = os.read(read_end, CHUNK)
-                if content:
-                    log.write(content)
-                else:
-                    poll.unregister(read_end)
-                    drained = True
+                log.write(os.read(read_end, CHUNK))
             elif fd == ended_fd:
                 poll.unregister(ended_fd)
                 if main:
@@ -227,11 +223,8 @@ def _supervise(
                 if control.gone:
                     for end in controls:
                         poll.unregister(end)
-    while not drained and select.select([read_end], [], [], 0)[0]:
-        content = os.read(read_end, CHUNK)
-        if not content:
-            break
-        log.write(content)
+    while select.select([read_end], [], [], 0)[0]:
+        log.write(os.read(read_end, CHUNK))
     tail = log.close()
     assert status is not None  # the loop above ends with it
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
