@@ -186,7 +186,8 @@ def start(
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    outlives = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # its terminal: so asks `nohup`
+    for number in (signal.SIGINT, signal.SIGTERM, *(() if outlives else (signal.SIGHUP,))):
         signal.signal(number, stop)
     extra: list[app.Reporter] = []
     if junit is not None:
@@ -230,7 +231,8 @@ def start(
             if not os.isatty(1):  # it was: the terminal is closed, not only the signal sent
                 silence()
 
-        signal.signal(signal.SIGHUP, hang_up)
+        if not outlives:
+            signal.signal(signal.SIGHUP, hang_up)
         with LiveTable(made, color(sys.stdout), estimate.seconds) as live:
             return go(live)
 

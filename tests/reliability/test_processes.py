@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,9 @@ class Project:
         if self.user:
             subprocess.run(["chown", "-R", self.user, self.root], check=True)
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, before: Sequence[str] = ()) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*becoming(self.user), *kit.RUNNER, *args], cwd=self.root, env=kit.environment(HOME=str(self.root)), stdin=subprocess.DEVNULL,
+            [*before, *becoming(self.user), *kit.RUNNER, *args], cwd=self.root, env=kit.environment(HOME=str(self.root)), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -313,6 +314,16 @@ def test_a_signal_stops_the_run_and_the_wish_is_written_first(project, number, c
     last = project.events()[-1]
     assert names.index("run_stopping") < names.index("step_ended")
     assert (last["event"], last["status"], last["exit_code"]) == ("run_ended", "stopped", code)
+
+
+@pytest.mark.reliability("H01")
+def test_a_run_that_nohup_began_outlives_its_terminal(project):
+    project.pipeline(f"  a: {{kind: shell, script: 'touch {project.beside}/up; sleep 1'}}\n")
+    process = project.start("apply", "p.yaml", before=["nohup"])
+    kit.eventually((project.beside / "up").exists)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=15)
+    assert (process.returncode, project.statuses()) == (0, {"a": "succeeded"})
 
 
 @pytest.mark.reliability("H02")
