@@ -182,8 +182,7 @@ def _overrides(pipeline: Pipeline, given: Mapping[str, str]) -> dict[str, Any]:
 
 def retry_request(project: Project, store: LocalStore, id: str) -> tuple[Asked, list[str]]:
     """Return the request that runs again what did not succeed in a run, and the steps that it selects."""
-    record = store.run(id)
-    assert record is not None  # `resolve` found it
+    record = store.recorded(id)
     if not record.finished:
         raise ReferenceRunError(f"run {id} is {record.status}", help="wait until it has ended")
     pipeline, _ = _pipeline(project, record.started.path, os.path.relpath(project.path(record.started.path)))

@@ -22,19 +22,12 @@ def command(then: str, now: str, form: str, store: str | None) -> int:
     runner diff x62p k3qa -o markdown
     """
     from ..compare import compare
-    from ..errors import ReferenceRunError
     from ..reporters import difference
     from ..reporters.json import dump
 
     opened = the_store(store)
-    records = []
-    for text in (then, now):
-        id = opened.resolve(text)
-        record = opened.run(id)
-        if record is None:
-            raise ReferenceRunError(f"there is no journal of run {id}")
-        records.append(record)
-    found = compare(records[0], records[1], opened.run)
+    before, after = (opened.recorded(opened.resolve(text)) for text in (then, now))
+    found = compare(before, after, opened.run)
     notices(opened)
     click.echo(
         dump(difference.difference_json(found))

@@ -36,8 +36,7 @@ def command(run: str, step: str | None, follow: bool, attempt: int | None, form:
 
     opened = the_store(store)
     id = opened.resolve(run)
-    record = opened.run(id)
-    assert record is not None  # `resolve` found it
+    record = opened.recorded(id)
     names = list(record.statuses)
     if step is not None and step not in names:
         raise UsageError(f"run {id} has no step `{step}`", help=suggest(step, names, "steps"))

@@ -35,8 +35,7 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
 
     opened = the_store(store)
     id = opened.resolve(run)
-    record = opened.run(id)
-    assert record is not None  # `resolve` found it
+    record = opened.recorded(id)
     if step not in record.steps:
         known = [n for n, e in record.steps.items() if e.outputs]
         raise UsageError(f"step `{step}` left no outputs in run {id}", help=suggest(step, known, "steps with outputs"))

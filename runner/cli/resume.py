@@ -39,8 +39,7 @@ def command(run: str, junit: str | None, workers: int | None, form: str, store: 
 
     opened = the_store(store)
     id = opened.resolve(run)
-    record = opened.run(id)
-    assert record is not None  # `resolve` found it
+    record = opened.recorded(id)
     if record.finished:
         raise UsageError(
             f"run {id} is {record.status}, so there is nothing to go on with", help=f"see `runner retry {id}`"

@@ -22,8 +22,7 @@ def command(run: str, params: bool, form: str, store: str | None) -> int:
     from ..reporters import json, text
 
     opened = the_store(store)
-    record = opened.run(opened.resolve(run))
-    assert record is not None  # `resolve` found it
+    record = opened.recorded(opened.resolve(run))
     if params:
         values = record.started.params
         click.echo(

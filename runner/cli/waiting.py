@@ -19,8 +19,7 @@ def waiting_step(run: str, step: str, store: str | None, kind: str) -> tuple[Loc
     """Return what a step of a run waits for; raises UsageError where it waits for nothing of this kind."""
     opened = the_store(store)
     id = opened.resolve(run)
-    record = opened.run(id)
-    assert record is not None  # `resolve` found it
+    record = opened.recorded(id)
     waiting = record.waiting.get(step)
     if waiting is None or record.finished:
         status = record.statuses.get(step)

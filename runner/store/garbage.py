@@ -135,10 +135,7 @@ def _records(store: LocalStore) -> tuple[list[RunRecord], tuple[str, ...], set[s
         elif id in removed:
             continue
         elif listed.get(id, (0, False))[1] or os.path.exists(f"{store.path}/runs/{id}/logs"):
-            raise StoreDamaged(
-                f"run {id} has lost its journal",
-                help=f"bring runs/{id} back from a backup, or `runner store verify --repair`",
-            )
+            raise store.lost_journal(id)
         else:
             empty.append(id)
     later = max((seq for seq, _ in listed.values()), default=0) + 1

@@ -481,6 +481,20 @@ class LocalStore:
             self._records[id] = self._record(id)
         return self._records[id]
 
+    def recorded(self, id: str) -> RunRecord:
+        """Return a run that `resolve` found; raise StoreDamaged where its journal says nothing any more."""
+        record = self.run(id)
+        if record is None:
+            self.resolve(id)  # which says so if it was removed meanwhile
+            raise self.lost_journal(id)
+        return record
+
+    def lost_journal(self, id: str) -> StoreDamaged:
+        return StoreDamaged(
+            f"run {id} has lost its journal",
+            help=f"bring runs/{id} back from a backup, or `runner store verify --repair`",
+        )
+
     def _record(self, id: str) -> RunRecord | None:
         alive = self._alive(id)  # before reading: a run that ends meanwhile is read whole
         return fold(self.events(id, ends=True), alive)
@@ -491,7 +505,7 @@ class LocalStore:
         With `ends`, the starts of steps are left out of a run that has ended: each of them has its end.
         """
         try:
-            with open(f"{self.path}/runs/{id}/journal.jsonl", "rb") as file:
+            with open(f"{self.path}/runs/{id}/journal.jsonl", "rb", opener=_at_once) as file:
                 content = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -887,6 +901,11 @@ def login(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open what should be a file: a pipe, which would wait for its other end, is empty."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _messages(folder: str, known: Container[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -217,6 +217,22 @@ def test_a_run_whose_journal_is_damaged_is_put_aside_and_keeps_its_bytes(ran):
     assert "removed: 0 runs, 0 stored files" in ran.runner("store", "gc").out
 
 
+LOST = ["emptied", "deleted", "a dangling link", "a link to other bytes", "a pipe"]
+
+
+@pytest.mark.reliability("G02")
+@pytest.mark.parametrize("harm", LOST)
+def test_who_asks_for_a_run_whose_journal_is_lost_is_told(ran, harm):
+    run = ran.record()["run"]
+    HARMS[harm](ran.root / f".runner/runs/{run}/journal.jsonl")
+    asked = (
+        f"show {run}", f"logs {run}", f"outputs {run} a", f"diff {run} {run}", f"retry {run}", f"resume {run}", f"approve {run} a",
+        "store gc", "store verify",
+    )  # fmt: skip
+    answers = [ran.runner(*words.split()) for words in asked]
+    assert [(a.code, "run R1 has lost its journal\n" in a.out + a.err) for a in answers] == [(5, True)] * len(asked)
+
+
 @pytest.mark.reliability("G02")
 def test_what_a_plain_user_may_not_read_is_damage_and_the_rest_is_read(ran):
     if os.geteuid() != 0:
