@@ -10,6 +10,10 @@ import atheris
 with atheris.instrument_imports(include=["runner"]):
     from tests.reliability import fuzzing
 
+    fuzzing.fuzz(
+        fuzzing.documented, 300
+    )  # what is imported once it is needed is needed here, the compiler first of all
+
 
 def main(folder: Path, seconds: str) -> None:
     path = fuzzing.project(folder)
