@@ -22,11 +22,14 @@ apiVersion: runner/v1
 kind: Pipeline
 name: p
 steps:
-  a: {{kind: shell, script: 'echo a >> {count}; echo 1 > o', outputs: {{o: {{type: file}}}}}}
+  a:
+    kind: shell
+    script: 'echo a >> {count}; while test -e {count}.a; do sleep 0.02; done; echo 1 > o'
+    outputs: {{o: {{type: file}}}}
   b:
     kind: shell
     inputs: {{i: $(steps.a.outputs.o)}}
-    script: 'echo b >> {count}; mkdir -p d/e; cp $RUNNER_INPUT_I d/e/x; echo 2 > d/y'
+    script: 'echo b >> {count}; while test -e {count}.b; do sleep 0.02; done; mkdir -p d/e; cp $RUNNER_INPUT_I d/e/x; echo 2 > d/y'
     outputs: {{d: {{type: dir}}}}
   c:
     kind: shell
@@ -102,15 +105,31 @@ def killed_at(folder: Path, number: int, kind: str, then: int, wanted: dict, cal
     return code != 0, [f"{kind} {signal.Signals(then).name} at call {number}: {what}" for what in wrong]
 
 
-def killed_in_resume(folder: Path, first: int, number: int, wanted: dict) -> tuple[bool, list[str]]:
-    """Apply killed at one call, its resume killed at another; return whether the second came, and what is wrong."""
-    tapped = kit.tap(
-        three_steps(folder), ["apply", "p.yaml", "-o", "json"], kit.at_call(first, "runner", signal.SIGKILL)
-    )
-    tapped.finish()
+HELD = {"run_started": "a", "step_ended": "b", "run_ended": "none"}  # the step that keeps a run where it has told this
+
+
+def killed_amid(folder: Path, event: str) -> list[str]:
+    """Apply, and kill it once it has told an event; return the steps that it told as done."""
+    hold = counted(three_steps(folder)).with_suffix(f".{HELD[event]}")
+    hold.touch()
+    process = kit.start(folder, "apply", "p.yaml", "-o", "json")
+    out: list[str] = []
+    while not out or json.loads(out[-1])["event"] != event:
+        out.append(process.stdout.readline())
+    process.kill()
+    process.communicate()
+    hold.unlink()
+    return kit.acknowledged("".join(out))
+
+
+def killed_in_resume(folder: Path, event: str, number: int, wanted: dict) -> tuple[bool, list[str]]:
+    """Apply killed once it has told an event, its resume killed at a call; return whether that came, and what is wrong."""
+    told, before = killed_amid(folder, event), times(folder)
     again = kit.tap(folder, resume_args(folder), kit.at_call(number, "runner", signal.SIGKILL))
     code = again.finish()
-    return code != 0, [f"apply {first}, resume {number}: {what}" for what in wrong_after(folder, again.out, wanted)]
+    wrong, after = wrong_after(folder, again.out, wanted), times(folder)
+    wrong += [f"{step}, told as done before the resume, ran again" for step in told if after[step] != before[step]]
+    return code != 0, [f"apply after {event}, resume {number}: {what}" for what in wrong]
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +170,7 @@ def test_an_apply_that_is_told_to_end_at_a_write_goes_on(tmp_path, whole, place)
 
 @pytest.mark.reliability("D01")
 def test_a_resume_that_is_killed_at_a_write_goes_on(tmp_path, whole):
-    first, second = int(0.85 * whole["runner"]), int(0.4 * whole["runner"])
-    assert killed_in_resume(tmp_path / "p", first, second, whole["results"])[1] == []
+    assert killed_in_resume(tmp_path / "p", "step_ended", 40, whole["results"]) == (True, [])
 
 
 @pytest.mark.slow
@@ -176,12 +194,14 @@ def test_an_apply_killed_at_every_write_goes_on(tmp_path, whole, kind, then):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.reliability("D01")
-def test_a_resume_killed_at_every_write_goes_on(tmp_path, whole):
-    wrong, number, came = [], 1, True
+@pytest.mark.parametrize(("event", "fewest"), [("run_started", 60), ("step_ended", 60), ("run_ended", 5)])
+def test_a_resume_killed_at_every_write_goes_on(tmp_path, whole, event, fewest):
+    wrong, number, came = [], 0, True
     while came:
-        came, found = killed_in_resume(tmp_path / str(number), int(0.85 * whole["runner"]), number, whole["results"])
-        wrong, number = wrong + found, number + 1
-    assert wrong == []
+        number += 1
+        came, found = killed_in_resume(tmp_path / str(number), event, number, whole["results"])
+        wrong += found
+    assert (wrong, number > fewest) == ([], True), number
 
 
 # --- D02 ----------------------------------------------------------------------------------------------------------
