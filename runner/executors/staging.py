@@ -68,7 +68,7 @@ def copy_small(source: str, target: str, digest: str, scratch: Scratch) -> bool:
     the disk, and gives it back. Return whether it was.
     """
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place is not waited for
     except FileNotFoundError:
         return False  # told by who links it
     try:

@@ -309,3 +309,16 @@ def test_an_output_s_path_may_be_written_with_dots(path, workdir, project):
           b: {{kind: shell, script: cat "$RUNNER_INPUT_O", inputs: {{o: $(steps.a.outputs.o)}}}}
         """)
     assert project.runner("apply", "p.yaml").code == 0
+
+
+def test_a_pipe_in_place_of_a_stored_input_does_not_hold_the_worker(project):
+    project.pipeline("""
+        failure_policy: finish_independent
+        steps:
+          a: {kind: shell, script: echo 1 > o.txt, outputs: {o: {type: file, path: o.txt}}}
+          p: {kind: shell, workdir: project, script: "f=$(find .runner/objects -type f); rm -f $f; mkfifo $f", needs: [a]}
+          b: {kind: shell, script: cat "$RUNNER_INPUT_O", timeout: 1s, inputs: {o: $(steps.a.outputs.o)}, needs: [p]}
+          c: {kind: shell, script: "true", needs: [p]}
+        """)
+    project.runner("apply", "p.yaml", "--workers", "1")
+    assert project.statuses() == {"a": "succeeded", "p": "succeeded", "b": "failed", "c": "succeeded"}
