@@ -182,7 +182,8 @@ def _become(call: Json, output: int, procs: str, seal: Any) -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     os.chdir(call["cwd"])
     if seal is not None:
         from . import landlock

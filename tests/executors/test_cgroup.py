@@ -1,5 +1,6 @@
 """What a memory limit does to real processes. Skipped, by name, where no cgroup with a memory limit may be made."""
 
+import json
 import os
 import signal
 import subprocess
@@ -167,3 +168,15 @@ def test_who_owns_no_group_gets_none():
     become = "os.setgroups([]); os.setgid(65534); os.setuid(65534)"
     script = f"{Path(cgroup.__file__).read_text()}\n{become}\nprint(memory_group({LIMIT}, 'nobody'))"
     assert subprocess.run(python(script), capture_output=True, text=True).stdout == "None\n"
+
+
+def test_a_program_in_a_group_is_given_the_signals_that_others_are(project):
+    project.pipeline("""
+        steps:
+          free: {kind: command, command: [grep, SigIgn, /proc/self/status]}
+          limited: {kind: command, command: [grep, SigIgn, /proc/self/status], resources: {memory: 1Gi}}
+        """)
+    assert project.runner("apply", "p.yaml").code == 0
+    run = json.loads(project.runner("runs", "--limit", "1", "-o", "json").raw)[0]["run"]
+    ignored = [int(project.runner("logs", run, step).raw.split()[-1], 16) for step in ("free", "limited")]
+    assert [mask & 1 << (signal.SIGXFSZ - 1) | mask & 1 << (signal.SIGPIPE - 1) for mask in ignored] == [0, 0]
