@@ -873,7 +873,7 @@ class _Engine:
         """Return the path that an artifact is linked to, the digest of stored bytes, and the signature it must have."""
         scheme, _, location = artifact.source.partition(":")
         if scheme == "store":
-            return self.store.object(artifact.digest, artifact.kind), artifact.digest, None
+            return self.store.object(artifact.digest, artifact.kind), artifact.digest, self.store.mark(artifact.digest)
         path = location if scheme == "host" else f"{self.workshop.root}/{location}"
         return path, "", self.plan.world.marks.get(location)
 
@@ -969,6 +969,7 @@ class _Engine:
             raise WrongOutput("E222 its values hold a secret, which may be in no record")
 
     def _succeeded(self, step: Step, evaluated: Evaluated, outcome: Outcome, values: Mapping[str, Any]) -> None:
+        self.store.learn(outcome.marks)
         outputs = {
             name: Produced(o["type"], self.run, digest=o["digest"], size=o["size"]).to_json()
             for name, o in outcome.outputs.items()

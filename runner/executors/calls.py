@@ -61,6 +61,7 @@ class Outcome:
     signal: str = ""
     tail: str = ""  # the end of what it printed
     leftover: bool = False  # whether processes were left and ended
+    marks: Mapping[str, list[int]] = field(default_factory=dict)  # of stored files by digest, as the worker left them
     damaged: str = ""  # digest of a stored input that the step changed
     errno: int = 0
 

@@ -11,7 +11,7 @@ import os
 import stat
 
 from .failed import Failed
-from .files import digest_of, holds, object_path, pass_by
+from .files import CHUNK, digest_of, holds, object_path, pass_by, signature
 from .processes import libc
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
@@ -26,8 +26,11 @@ VALUES_LIMIT = 16 << 20
 LARGE = 8 << 20  # bytes of a file that takes the disk longer than a thread takes to start
 
 
-def collect(call: Json, heed: Heed = pass_by) -> dict[str, Json]:
-    """Check all declared outputs, then move them into the store; `heed` may end that by an exception."""
+def collect(call: Json, heed: Heed = pass_by) -> tuple[dict[str, Json], dict[str, Any]]:
+    """Check all declared outputs, then move them into the store; `heed` may end that by an exception.
+
+    Return them, and the signatures of the files that they are now, by digest: of what lies in directories the large ones.
+    """
     found, problems = [], []
     for output in call["outputs"]:
         path = output["path"]
@@ -59,14 +62,15 @@ def collect(call: Json, heed: Heed = pass_by) -> dict[str, Json]:
             found.append((output, path))
     if problems:
         raise Failed("output", "; ".join(problems))
-    kept = {}
+    kept, marks = {}, {}
     for output, path in found:
         if output["type"] == "file":
             digest, size = keep(path, call["objects"], heed)
+            marks[digest] = signature(object_path(call["objects"], digest))
         else:
-            digest, size = keep_tree(path, call["objects"], call["trees_dir"], heed)
+            digest, size = keep_tree(path, call["objects"], call["trees_dir"], heed, marks)
         kept[output["name"]] = {"type": output["type"], "digest": digest, "size": size}
-    return kept
+    return kept, marks
 
 
 def keep(path: str, objects: str, heed: Heed = pass_by) -> tuple[str, int]:
@@ -147,8 +151,13 @@ def copy_over(path: str, target: str, heed: Heed) -> None:
     os.unlink(path)
 
 
-def keep_tree(path: str, objects: str, trees: str, heed: Heed = pass_by) -> tuple[str, int]:
-    """Move a directory's files into the store; return the digest of its manifest and the size of its files."""
+def keep_tree(
+    path: str, objects: str, trees: str, heed: Heed = pass_by, marks: dict[str, Any] | None = None
+) -> tuple[str, int]:
+    """Move a directory's files into the store; return the digest of its manifest and the size of its files.
+
+    The signatures of those that are large go into `marks`.
+    """
     entries: list[list[Any]] = []
     total = 0
     top = os.path.realpath(path)
@@ -171,6 +180,8 @@ def keep_tree(path: str, objects: str, trees: str, heed: Heed = pass_by) -> tupl
             elif item.is_file():
                 executable = item.stat().st_mode & 0o100
                 digest, size = keep(item.path, objects, heed)
+                if marks is not None and size >= CHUNK:
+                    marks[digest] = signature(object_path(objects, digest))
                 entries.append([name, "exec" if executable else "file", digest, size])
                 total += size
             else:

@@ -72,9 +72,11 @@ def digest_of(fd: int, size: int, heed: Callable[[], None] = pass_by) -> str:
 def holds(path: str, size: int, digest: str) -> bool:
     """Return whether a file is there with these bytes."""
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # a pipe is not waited for
+            found = os.fstat(file.fileno())
             return (
-                os.fstat(file.fileno()).st_size == size
+                stat.S_ISREG(found.st_mode)
+                and found.st_size == size
                 and "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
             )
     except OSError:

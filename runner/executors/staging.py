@@ -8,7 +8,7 @@ import os
 import stat
 
 from .failed import Failed
-from .files import CHUNK, holds, object_path, pass_by, signature
+from .files import CHUNK, digest_of, holds, object_path, pass_by, signature, write_all
 from .scratch import Scratch
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
@@ -38,7 +38,9 @@ def stage(call: Json, scratch: Scratch, heed: Heed = pass_by) -> dict[str, tuple
             found = signature(source)
         except FileNotFoundError:
             raise Failed("environment", f"{source} is gone") from None
-        if mark is not None and found != mark:
+        if mark != found and digest and not holds(source, os.stat(source).st_size, digest):
+            raise Failed("environment", f"{source} has not the bytes that were stored", digest)
+        if not digest and mark is not None and found != mark:
             raise Failed("environment", f"{source} has changed since it was planned")
         marks[source] = (found, digest)
         scratch.leave_out(target)
@@ -85,40 +87,48 @@ def copy_small(source: str, target: str, digest: str, scratch: Scratch) -> bool:
 
 
 def unpack(target: str, manifest: str, objects: str, heed: Heed = pass_by) -> None:
-    """Lay out a stored directory as a copy of its own, so that no step can reach the store through it."""
-    with open(manifest, encoding="utf-8", errors="surrogateescape") as file:
-        entries = json.load(file)["entries"]
+    """Lay out a stored directory as a copy of its own, so that no step can reach the store through it.
+
+    Each byte is compared with its name: it may have been changed since it was stored, by a step that is not sealed.
+    """
+    with open(manifest, "rb") as file:
+        content = file.read()
+    digest = f"sha256:{os.path.basename(manifest)}"
+    if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
+        raise Failed("environment", f"{manifest} has not the bytes that were stored", digest)
     os.mkdir(target)
-    for path, kind, content, _ in entries:
+    for path, kind, what, _ in json.loads(content.decode("utf-8", "surrogateescape"))["entries"]:
         place = os.path.join(target, path)
         if kind == "dir":
             os.makedirs(place, exist_ok=True)
         elif kind == "link":
-            os.symlink(content, place)
+            os.symlink(what, place)
         else:
-            _copy_object(object_path(objects, content), place, kind == "exec", heed)
+            _copy_object(object_path(objects, what), place, what, kind == "exec", heed)
 
 
-def _copy_object(source: str, target: str, executable: bool, heed: Heed) -> None:
+def _copy_object(source: str, target: str, digest: str, executable: bool, heed: Heed) -> None:
+    mode = 0o555 if executable else 0o444
     with (
-        open(source, "rb") as old,
-        open(target, "wb", opener=lambda p, flags: os.open(p, flags, 0o555 if executable else 0o444)) as new,
+        open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as old,
+        open(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "r+b", buffering=0) as new,
     ):
         left = os.fstat(old.fileno()).st_size
         while left > 0:
-            try:
-                done = os.copy_file_range(
-                    old.fileno(), new.fileno(), min(left, LARGE)
-                )  # a reflink where the file system has them
+            try:  # a reflink where the file system has them
+                done = os.copy_file_range(old.fileno(), new.fileno(), min(left, LARGE))
             except OSError:
                 done = 0
             if not done:
                 while content := old.read(1 << 20):
-                    new.write(content)
+                    write_all(new.fileno(), content)
                     heed()
                 break
             left -= done
             heed()
+        new.seek(0)
+        if digest_of(new.fileno(), os.fstat(new.fileno()).st_size, heed) != digest:
+            raise Failed("environment", f"{source} has not the bytes that were stored", digest)
 
 
 def check_inputs(marks: dict[str, tuple[Any, str]]) -> None:

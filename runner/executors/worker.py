@@ -68,7 +68,7 @@ def attempt(
         check_inputs(marks)
         if call["secrets"] and call["printed"]:
             mask_cells(call["printed"], redactor(call["secrets"]))
-        outcome["outputs"] = collect(call, heed)
+        outcome["outputs"], outcome["marks"] = collect(call, heed)
         outcome["values"] = written_values(call)
     except Failed as error:
         outcome.update(cause=error.cause, message=error.message)

@@ -120,6 +120,12 @@ class Store(Past, Protocol):
     def object(self, digest: str, kind: str) -> str:
         """Return the path of a stored file, or of a stored directory's manifest."""
 
+    def learn(self, marks: Mapping[str, list[int]]) -> None:
+        """Remember what files of the store looked like when a worker had just stored them, by digest."""
+
+    def mark(self, digest: str) -> list[int] | None:
+        """Return what a stored file looked like when it was last known to be right, if that is known."""
+
     def read(self, digest: str) -> bytes:
         """Return the bytes of a stored file; raise StoreDamaged if they are not there."""
 

@@ -67,6 +67,7 @@ class LocalStore:
         self._records: dict[str, RunRecord | None] = {}
         self._noted: dict[str, tuple[str, str]] = {}  # learnt, to be kept
         self._known: dict[str, tuple[str, str]] = {}  # as kept
+        self._stored: dict[str, str] = {}  # digest -> mark of the file, as a worker has just stored it
         self.notices: list[str] = []
         if create and not os.path.exists(f"{path}/format"):
             self._create()
@@ -856,10 +857,21 @@ class LocalStore:
             self._noted[path] = (mark, digest)
         return digest
 
+    def learn(self, marks: Mapping[str, list[int]]) -> None:
+        self._stored |= {digest: " ".join(map(str, mark)) for digest, mark in marks.items()}
+
+    def mark(self, digest: str) -> list[int] | None:
+        path = self.object(digest, "file")
+        noted = self._stored.get(digest) or (self._noted.get(path) or self._known.get(path) or ("",))[0]
+        if not noted:
+            noted = next(
+                (mark for (mark,) in self.rows("SELECT mark FROM files WHERE path=? AND digest=?", (path, digest))), ""
+            )
+        return [int(number) for number in noted.split()] if noted else None
+
     def note(self, path: str, digest: str) -> tuple[str, str, str]:
         """Return the row that says an object's file is what its name says: nobody writes to it after the rename."""
-        found = os.stat(path)
-        return path, self.mark_of(found), digest
+        return path, self._stored.get(digest) or self.mark_of(os.stat(path)), digest
 
     @staticmethod
     def mark_of(found: os.stat_result) -> str:
@@ -1129,16 +1141,13 @@ class LocalLedger:
     def _barrier(self, events: Sequence[Event]) -> list[tuple[str, str, str]]:
         """Make all artifacts of these events durable at once; return their rows for the digest cache."""
         rows = []
-        for event in events:
-            if isinstance(event, StepEnded) and event.is_result:
-                for output in event.outputs.values():
-                    if output.get("digest") and output["type"] == "file":
-                        rows.append(self.store.note(self.store.object(output["digest"], "file"), output["digest"]))
-                    elif output.get("digest"):
-                        rows.append(self.store.note(self.store.object(output["digest"], "dir"), output["digest"]))
-                        for _, kind, digest, _ in self.store.entries(output["digest"]):
-                            if kind in ("file", "exec"):
-                                rows.append(self.store.note(self.store.object(digest, "file"), digest))
+        results = [e for e in events if isinstance(e, StepEnded) and e.is_result]
+        for digest, kind in [(o["digest"], o["type"]) for e in results for o in e.outputs.values() if o.get("digest")]:
+            with contextlib.suppress(FileNotFoundError):  # it was found damaged, and put aside, before this was told
+                rows.append(self.store.note(self.store.object(digest, kind), digest))
+                for _, entry, content, _ in self.store.entries(digest) if kind == "dir" else ():
+                    if entry in ("file", "exec"):
+                        rows.append(self.store.note(self.store.object(content, "file"), content))
         if rows and sys.platform != "linux":
             os.sync()
         elif rows:

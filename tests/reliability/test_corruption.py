@@ -491,3 +491,33 @@ def test_no_command_unpickles_an_artifact(project, tmp_path):
     flip(stored(project.root / ".runner", project.record()["steps"]["a"]["outputs"]["p"]["digest"]))
     assert project.runner("store", "verify", "--repair").code == 0
     assert not sentinel.exists()
+
+
+MADE = {
+    "a large file": ("head -c 200000 /dev/zero > o", "file"),
+    "a small file": ("echo small > o", "file"),
+    "a large file in a directory": ("mkdir o; head -c 200000 /dev/zero > o/f", "dir"),
+    "a small file in a directory": ("mkdir o; echo small > o/f", "dir"),
+}
+
+
+@pytest.mark.reliability("G02")
+@pytest.mark.parametrize("size", ["another size", "the same size"])
+@pytest.mark.parametrize("made", MADE)
+def test_bytes_that_an_unsealed_step_has_changed_are_not_used_in_the_same_run(project, made, size):
+    """Such a step may write to the store: what it did is found when the bytes are read next."""
+    script, kind = MADE[made]
+    write = "printf x >> $f" if size == "another size" else "printf x | dd of=$f bs=1 conv=notrunc status=none"
+    project.pipeline(f"""
+        steps:
+          make: {{kind: shell, script: '{script}', outputs: {{o: {{type: {kind}}}}}}}
+          harm:
+            kind: shell
+            workdir: project
+            needs: [make]
+            script: 'for f in .runner/objects/*/*/*; do chmod u+w $f; {write}; done'
+          use: {{kind: shell, needs: [harm], inputs: {{o: $(steps.make.outputs.o)}}, script: echo used}}
+    """)
+    answer = project.runner("apply", "p.yaml")
+    assert (answer.code, project.statuses()) == (5, {"make": "succeeded", "harm": "succeeded", "use": "failed"})
+    assert "has not the bytes that were stored" in answer.out
