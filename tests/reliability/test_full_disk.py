@@ -4,6 +4,7 @@ The store lies on a file system of a few megabytes, which is filled at many mome
 reaches by itself, while it runs, and of its files instead of its bytes.
 """
 
+import itertools
 import json
 import os
 import re
@@ -51,9 +52,11 @@ class Disk:
     def fill_files(self, leave: int = 0) -> None:
         """Use up its inodes, but for some."""
         Path(f"{self.filler}s").mkdir()
-        while os.statvfs(self.place).f_ffree > leave:
+        for number in itertools.count():  # a name that is new: how many are free may be the same again, as a run ends
+            if os.statvfs(self.place).f_ffree <= leave:
+                return
             try:
-                Path(f"{self.filler}s/{os.statvfs(self.place).f_ffree}").touch()
+                Path(f"{self.filler}s/{number}").touch()
             except OSError:
                 return
 
