@@ -206,6 +206,7 @@ class LocalStore:
             ended = [record.ended] if record.ended else []
             self._enter(connection, record.id, [record.started, *record.steps.values(), *ended], record.id)
         connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else who opens it next reads all of that once more
         return len(records)
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
