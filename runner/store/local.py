@@ -93,7 +93,7 @@ class LocalStore:
             raise EnvironmentFailure(f"the store {self.path} cannot be made: {error.strerror}") from error
 
     def _check_format(self) -> None:
-        with open(f"{self.path}/format", encoding="ascii", errors="backslashreplace") as file:
+        with open(f"{self.path}/format", encoding="ascii", errors="backslashreplace", opener=at_once) as file:
             text = file.read(100).strip()
         if not re.fullmatch("[1-9][0-9]*", text):
             raise StoreDamaged(f"{self.path}/format is not a number: {text[:40]!r}")
@@ -118,12 +118,14 @@ class LocalStore:
         if not self.exists:
             return self.empty_index()
         for end in ("", "-wal", "-shm"):
-            if os.path.islink(
-                f"{place}{end}"
-            ):  # it may have come with somebody's files: its target is not ours to write
-                raise StoreDamaged(
-                    f"{place}{end} is a link", help="remove it: the index is made anew from the journals"
-                )
+            with contextlib.suppress(FileNotFoundError):
+                mode = os.lstat(f"{place}{end}").st_mode
+                if not stat.S_ISREG(
+                    mode
+                ):  # a link may have come with somebody's files: its target is not ours to write
+                    what = "a link" if stat.S_ISLNK(mode) else "no file"
+                    help = "remove it: the index is made anew from the journals"
+                    raise StoreDamaged(f"{place}{end} is {what}", help=help)
         try:
             connection = self._connect(place)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -471,7 +473,7 @@ class LocalStore:
     def removed(self) -> dict[str, float]:
         """Return the runs that garbage collection has removed, and when."""
         out = {}
-        with contextlib.suppress(OSError), open(f"{self.path}/removed.jsonl", "rb") as file:
+        with contextlib.suppress(OSError), open(f"{self.path}/removed.jsonl", "rb", opener=at_once) as file:
             for line in file:
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     value = json.loads(line)
@@ -507,7 +509,7 @@ class LocalStore:
         With `ends`, the starts of steps are left out of a run that has ended: each of them has its end.
         """
         try:
-            with open(f"{self.path}/runs/{id}/journal.jsonl", "rb", opener=_at_once) as file:
+            with open(f"{self.path}/runs/{id}/journal.jsonl", "rb", opener=at_once) as file:
                 content = file.read()
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -916,7 +918,7 @@ def login(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _at_once(path: str, flags: int) -> int:
+def at_once(path: str, flags: int) -> int:
     """Open what should be a file: a pipe, which would wait for its other end, is empty."""
     return os.open(path, flags | os.O_NONBLOCK)
 

@@ -12,7 +12,6 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..errors import EnvironmentFailure, StoreDamaged
 from ..fingerprint import artifacts
@@ -20,9 +19,7 @@ from ..gate import GOOD
 from ..record import Event, StepEnded, fold, to_json
 from ..values import canonical
 from . import Damage, garbage, models
-
-if TYPE_CHECKING:
-    from .local import LocalStore
+from .local import LocalStore, at_once
 
 _NAME = re.compile("[0-9a-f]{64}")
 
@@ -51,7 +48,7 @@ def _told_apart(store: LocalStore, found: list[Damage]) -> list[Damage]:
 
 
 def _format(store: LocalStore) -> Iterator[Damage]:
-    with open(f"{store.path}/format", "rb") as file:
+    with open(f"{store.path}/format", "rb", opener=at_once) as file:
         content = file.read()
     if not re.fullmatch(rb"[1-9]\d*\n", content):
         yield Damage("", f"format is {content[:40]!r}")

@@ -234,6 +234,16 @@ def test_who_asks_for_a_run_whose_journal_is_lost_is_told(ran, harm):
 
 
 @pytest.mark.reliability("G02")
+@pytest.mark.parametrize(("name", "code"), [("format", 5), ("index.db", 5), ("removed.jsonl", 0)])
+def test_a_pipe_in_place_of_a_file_of_the_store_keeps_nobody_waiting(ran, name, code):
+    path = ran.root / ".runner" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    commands = ("runs", "plan p.yaml", "apply p.yaml --again", "store gc", "store verify")
+    assert {words: ran.runner(*words.split()).code for words in commands} == dict.fromkeys(commands, code)
+
+
+@pytest.mark.reliability("G02")
 def test_what_a_plain_user_may_not_read_is_damage_and_the_rest_is_read(ran):
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user")
