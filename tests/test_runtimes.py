@@ -368,8 +368,8 @@ def test_a_container_that_is_ended_is_removed(project, tmp_path, script, more, r
     assert removed == ["docker", "rm", "--force", run[run.index("--name") + 1]]
 
 
-@pytest.mark.parametrize("end", ["terminate", "kill"])
-def test_a_container_is_removed_when_its_run_is_stopped_or_its_runner_killed(project, tmp_path, end):
+def in_a_container(project, tmp_path):
+    """Start a run whose step sleeps in a container; return it once the step has begun."""
     project.pipeline(f"""
         runtimes: {{box: {{kind: container, image: "{IMAGE}"}}}}
         steps:
@@ -377,6 +377,12 @@ def test_a_container_is_removed_when_its_run_is_stopped_or_its_runner_killed(pro
     """)
     process = project.start("apply", "p.yaml", env=container_engine(tmp_path / "bin", "docker"))
     until(lambda: list((project.root / ".runner/tmp").glob("*/a.1/work/started")))
+    return process
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_a_container_is_removed_when_its_run_is_stopped_or_its_runner_killed(project, tmp_path, end):
+    process = in_a_container(project, tmp_path)
     getattr(process, end)()
     process.communicate(timeout=20)
     until(lambda: len(calls(project, tmp_path / "bin")) == 2)
@@ -385,13 +391,7 @@ def test_a_container_is_removed_when_its_run_is_stopped_or_its_runner_killed(pro
 
 
 def test_a_container_is_removed_when_its_worker_is_killed(project, tmp_path):
-    project.pipeline(f"""
-        runtimes: {{box: {{kind: container, image: "{IMAGE}"}}}}
-        steps:
-          a: {{kind: shell, runtime: box, script: "touch started; sleep 60"}}
-    """)
-    process = project.start("apply", "p.yaml", env=container_engine(tmp_path / "bin", "docker"))
-    until(lambda: list((project.root / ".runner/tmp").glob("*/a.1/work/started")))
+    process = in_a_container(project, tmp_path)
     [worker] = [pid for guard in children(process.pid) for pid in children(guard)]
     os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=20)

@@ -43,6 +43,11 @@ def write_all(fd: int, content: bytes) -> None:
         content = content[os.write(fd, content) :]
 
 
+def at_once(path: str, flags: int) -> int:
+    """Open what should be a file, as an opener of `open`: a pipe, which would wait for its other end, is empty."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def pass_by() -> None:
     """Heed nothing."""
 
@@ -72,7 +77,7 @@ def digest_of(fd: int, size: int, heed: Callable[[], None] = pass_by) -> str:
 def holds(path: str, size: int, digest: str) -> bool:
     """Return whether a file is there with these bytes."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # a pipe is not waited for
+        with open(path, "rb", opener=at_once) as file:
             found = os.fstat(file.fileno())
             return (
                 stat.S_ISREG(found.st_mode)

@@ -183,9 +183,8 @@ def _be_beyond_reach() -> None:
     Only who may trace everything looks into a process that may not be dumped, and what is started by root may not then.
     """
     zero = ctypes.c_ulong(0)
-    _libc.prctl(
-        _DROP_BOUNDING, ctypes.c_ulong(_CAP_SYS_PTRACE), zero, zero, zero
-    )  # of this thread; refused if it has none
+    # Of this thread and what it starts; refused where it may not be changed.
+    _libc.prctl(_DROP_BOUNDING, ctypes.c_ulong(_CAP_SYS_PTRACE), zero, zero, zero)
     _checked(_libc.prctl(_SET_DUMPABLE, zero, zero, zero, zero))
 
 

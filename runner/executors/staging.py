@@ -8,7 +8,7 @@ import os
 import stat
 
 from .failed import Failed
-from .files import CHUNK, digest_of, holds, object_path, pass_by, signature, write_all
+from .files import CHUNK, at_once, digest_of, holds, object_path, pass_by, signature, write_all
 from .scratch import Scratch
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
@@ -70,7 +70,7 @@ def copy_small(source: str, target: str, digest: str, scratch: Scratch) -> bool:
     the disk, and gives it back. Return whether it was.
     """
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe in its place is not waited for
+        fd = at_once(source, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False  # told by who links it
     try:
@@ -110,7 +110,7 @@ def unpack(target: str, manifest: str, objects: str, heed: Heed = pass_by) -> No
 def _copy_object(source: str, target: str, digest: str, executable: bool, heed: Heed) -> None:
     mode = 0o555 if executable else 0o444
     with (
-        open(os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as old,
+        open(source, "rb", opener=at_once) as old,
         open(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "r+b", buffering=0) as new,
     ):
         left = os.fstat(old.fileno()).st_size

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged, printable
-from ..executors.files import free, object_path, remove
+from ..executors.files import at_once, free, object_path, remove
 from ..executors.processes import libc, send
 from ..fingerprint import artifacts
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
@@ -916,11 +916,6 @@ def login(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
-
-
-def at_once(path: str, flags: int) -> int:
-    """Open what should be a file: a pipe, which would wait for its other end, is empty."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _messages(folder: str, known: Container[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:

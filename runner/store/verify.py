@@ -12,14 +12,18 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..errors import EnvironmentFailure, StoreDamaged
+from ..executors.files import at_once
 from ..fingerprint import artifacts
 from ..gate import GOOD
 from ..record import Event, StepEnded, fold, to_json
 from ..values import canonical
 from . import Damage, garbage, models
-from .local import LocalStore, at_once
+
+if TYPE_CHECKING:
+    from .local import LocalStore
 
 _NAME = re.compile("[0-9a-f]{64}")
 
