@@ -48,6 +48,7 @@ from .verdict import Case, Today, changed_steps
 
 if TYPE_CHECKING:
     from .environments import Venv
+    from .estimate import Estimate
 
 Reporter = Callable[[Event], None]
 
@@ -652,7 +653,7 @@ def apply(
     wake: int | None,
     reporters: Iterable[Reporter],
     once: bool = False,
-    estimate: float = 0.0,
+    estimate: Estimate | None = None,
     tell: Callable[[str], None] = print,
     waiting: RunRecord | None = None,
 ) -> int:
@@ -678,7 +679,8 @@ def apply(
             log_limit=settings.log_limit,
             stop=stop,
             once=once,
-            estimate=estimate,
+            estimate=estimate.seconds if estimate else 0.0,
+            ranks=estimate.ranks if estimate else {},
         )
         for event in engine.execute(made, store, executor, workshop, waiting):
             for report in reporters:

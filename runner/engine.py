@@ -89,6 +89,7 @@ class Workshop:
     stop: Stop = field(default_factory=Stop)
     once: bool = False  # whether the plan is that of a file, which starts one run only
     estimate: float = 0.0  # seconds that are expected, for the record
+    ranks: Mapping[str, float] = field(default_factory=dict)  # of steps that may begin, the one with the highest does
     interpreters: Mapping[Runtime, str] = field(default_factory=dict)  # of the environments that steps run in
     secrets: Mapping[str, str] = field(default_factory=dict)  # the values of those that steps of the plan are told
     store: str = ""  # its folder, which is closed to steps as the project is
@@ -172,6 +173,7 @@ class _Engine:
             self._needs(),
             Capacity(workers, workshop.cpu, workshop.memory),
             plan.request.failure_policy or plan.pipeline.failure_policy,
+            workshop.ranks,
         )
 
     def _needs(self) -> dict[str, Need]:

@@ -124,7 +124,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
     names = list(known)
     if len(names) > 1000:  # comparing with each would take longer than compiling
-        names = [k for k in names if abs(len(k) - len(name)) < 3 and (k[:3] == name[:3] or k[-3:] == name[-3:])][:200]
+        alike = rf"^(?:{re.escape(name[:3])}.*|.*{re.escape(name[-3:])})$"
+        found = re.findall(alike, "\n".join(names), re.MULTILINE)
+        names = [k for k in found if abs(len(k) - len(name)) < 3][:200]
     found = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.6)
     return f"did you mean `{found[0]}`?" if found else ""
 

@@ -1,4 +1,7 @@
-"""Plan x past durations -> Estimate: how long it will take. Shown beside a plan, never bound by its digest."""
+"""Plan x past durations -> Estimate: how long it will take, and so which of the steps that may begin does so first.
+
+Shown beside a plan, never bound by its digest.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ class Estimate:
     remedies: Mapping[tuple[str, ...], float]  # steps that a remedy adds -> seconds more
     unknown: tuple[str, ...]  # steps that would run and never ran
     workers: int
+    ranks: Mapping[str, float]  # of all steps: what is still to come from its begin on, see `ranks`
 
 
 def estimate(plan: Plan, past: Mapping[str, Sequence[float]], workers: int) -> Estimate:
@@ -45,30 +49,52 @@ def estimate(plan: Plan, past: Mapping[str, Sequence[float]], workers: int) -> E
     times = {n: StepTime(medians[n], min(past[n]), max(past[n]), len(past[n])) for n in runs if past.get(n)}
     return Estimate(
         times, seconds, makespan(list(steps), medians, plan.graph, workers), remedies,
-        tuple(n for n in runs if not past.get(n)), workers,
+        tuple(n for n in runs if not past.get(n)), workers, ranks(weights(plan, medians), plan.graph),
     )  # fmt: skip
 
 
+def weights(plan: Plan, durations: Mapping[str, float]) -> dict[str, float]:
+    """Return how long each step of a plan that runs is taken to last: what never ran, as long as the others do."""
+    known = [seconds for seconds in durations.values() if seconds]
+    usual = _median(known) if known else 1.0
+    steps = plan.pipeline.steps
+    return {n: durations[n] or usual for n in plan.runs if steps[n].has_process or steps[n].deferred}
+
+
+def ranks(durations: Mapping[str, float], graph: Graph) -> dict[str, float]:
+    """Return for each step how long it takes from its begin to the last end that it holds up, to one digit.
+
+    Of steps that may begin, the one with most behind it does, so that at the end none is left alone with a long way to
+    go. To one digit, because two runs never take the same: what differs less keeps the order of the file.
+    """
+    behind: dict[str, float] = {}
+    for name in reversed(graph.order):
+        behind[name] = durations.get(name, 0.0) + max([behind[after] for after in graph.after[name]], default=0.0)
+    return {name: float(f"{seconds:.1g}") for name, seconds in behind.items()}
+
+
 def makespan(names: Collection[str], durations: Mapping[str, float], graph: Graph, workers: int) -> float:
-    """Return the seconds that steps take on `workers`, each started as soon as it may, in the order of the graph."""
+    """Return the seconds that steps take on `workers`, each started as soon as it may, as a run does."""
     chosen = set(names)
     if not any(durations[name] for name in chosen):
         return 0.0
+    behind = ranks({name: durations[name] for name in chosen}, graph)
+    turn = {name: (-behind[name], graph.place[name]) for name in chosen}
     waits = {n: sum(b in chosen for b in graph.before[n]) for n in chosen}
-    ready = [graph.place[n] for n in chosen if not waits[n]]
+    ready = [turn[n] for n in chosen if not waits[n]]
     heapq.heapify(ready)
     running: list[tuple[float, str]] = []
     now = 0.0
     while ready or running:
         while ready and len(running) < workers:
-            name = graph.order[heapq.heappop(ready)]
+            name = graph.order[heapq.heappop(ready)[1]]
             heapq.heappush(running, (now + durations[name], name))
         now, done = heapq.heappop(running)
         for name in graph.after[done]:
             if name in chosen:
                 waits[name] -= 1
                 if not waits[name]:
-                    heapq.heappush(ready, graph.place[name])
+                    heapq.heappush(ready, turn[name])
     return now
 
 

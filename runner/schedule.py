@@ -16,6 +16,8 @@ from .gate import Closed, Start, Wait, gate
 from .pipeline import Retry, Step
 from .plan import Plan
 
+Turn = tuple[float, float]  # of two steps that may begin the lower one does: rank, negative; place in the file
+
 
 @frozen
 class Need:
@@ -42,6 +44,7 @@ class Schedule:
     needs: dict[str, Need]  # of the steps that start a process
     capacity: Capacity
     failure_policy: str
+    ranks: Mapping[str, float] = field(default_factory=dict)  # of steps that may begin, the one with the highest does
     ends: dict[str, str] = field(default_factory=dict)
     taken: dict[str, bool | None] = field(default_factory=dict)
     running: dict[str, Need] = field(default_factory=dict)
@@ -52,13 +55,13 @@ class Schedule:
         self.steps: dict[str, Step] = dict(self.plan.pipeline.steps)  # grows when a fan-out is spread
         self._after: dict[str, list[str]] = dict(self.plan.graph.after)
         self._left = {name: len(self.plan.graph.before[name]) for name in chosen}
-        self._ready: list[tuple[float, str]] = []
-        self._waiting: list[tuple[float, float, str]] = []  # retries: time, place
+        self._ready: list[tuple[Turn, str]] = []
+        self._waiting: list[tuple[float, Turn, str]] = []  # retries: time, turn
         self._closed: deque[tuple[str, Closed]] = deque()
-        self._place: dict[str, float] = dict(self.plan.graph.place)
+        self._turn: dict[str, Turn] = {n: (-self.ranks.get(n, 0.0), p) for n, p in self.plan.graph.place.items()}
         self._active: dict[str, dict[str, int]] = {}  # fan-out with `max_parallel` -> its begun items, steps under way
         # fan-out -> item that waits for another one to end -> its steps
-        self._parked: dict[str, dict[str, list[tuple[float, str]]]] = {}
+        self._parked: dict[str, dict[str, list[tuple[Turn, str]]]] = {}
         self._broken: dict[str, str] = {}  # fan-out of which no further item starts -> the item that failed
         self.tolerated = frozenset(n for n, s in self.plan.pipeline.steps.items() if s.on_failure == "continue")
         self._cpu = 0.0
@@ -127,9 +130,9 @@ class Schedule:
         self.steps |= made
         self.needs |= needs
         self.tolerated |= {n for n, s in made.items() if s.on_failure == "continue"}
-        start, inside = self._place[name], set(made)
+        (rank, start), inside = self._turn[name], set(made)
         for index, new in enumerate(made):
-            self._place[new] = start + (index + 1) / (len(made) + 2) if new != name else start
+            self._turn[new] = (rank, start + (index + 1) / (len(made) + 2) if new != name else start)
             self._left[new] = 0
             self._open.add(new)
         self._after |= {new: [] for new in made if new != name}
@@ -144,7 +147,7 @@ class Schedule:
     def _look(self, name: str) -> None:
         match gate(self.steps[name], self.ends, self.taken, self.tolerated):
             case Start():
-                heapq.heappush(self._ready, (self._place[name], name))
+                heapq.heappush(self._ready, (self._turn[name], name))
             case Closed() as closed:
                 self._closed.append((name, closed))
             case Wait():
@@ -156,14 +159,14 @@ class Schedule:
             yield self._closed.popleft()
 
     def begin(self, now: float) -> Iterator[str]:
-        """Yield the steps to begin now, in topological order, as far as there is room."""
+        """Yield the steps to begin now, the highest rank first, then as in the file, as far as there is room."""
         while self._waiting and self._waiting[0][0] <= now:
-            _, place, name = heapq.heappop(self._waiting)
-            heapq.heappush(self._ready, (place, name))
-        passed: list[tuple[float, str]] = []
+            _, turn, name = heapq.heappop(self._waiting)
+            heapq.heappush(self._ready, (turn, name))
+        passed: list[tuple[Turn, str]] = []
         while self._ready and not self.held and len(passed) < 64:
-            place, name = heapq.heappop(self._ready)
-            if self.steps[name].within and not self._may_begin(place, name):
+            turn, name = heapq.heappop(self._ready)
+            if self.steps[name].within and not self._may_begin(turn, name):
                 continue
             need = self.needs.get(name)
             if need is None:
@@ -174,13 +177,13 @@ class Schedule:
                 self._memory += need.memory
                 yield name
             else:
-                passed.append((place, name))
+                passed.append((turn, name))
                 if len(self.running) >= self.capacity.workers:
                     break
         for item in passed:
             heapq.heappush(self._ready, item)
 
-    def _may_begin(self, place: float, name: str) -> bool:
+    def _may_begin(self, turn: Turn, name: str) -> bool:
         """Whether the fan-outs around a step let it begin; else it is closed, or parked until an item has ended."""
         within = self.steps[name].within
         for fan, _ in within:
@@ -193,7 +196,7 @@ class Schedule:
                 continue
             active = self._active.setdefault(fan, {})
             if item not in active and len(active) >= foreach.max_parallel:
-                self._parked.setdefault(fan, {}).setdefault(item, []).append((place, name))
+                self._parked.setdefault(fan, {}).setdefault(item, []).append((turn, name))
                 return False
         for fan, item in within:
             foreach = self.steps[fan].foreach
@@ -221,7 +224,7 @@ class Schedule:
         if need:
             self._cpu -= need.cpu
             self._memory -= need.memory
-        heapq.heappush(self._waiting, (when, self._place[name], name))
+        heapq.heappush(self._waiting, (when, self._turn[name], name))
 
     def next_time(self) -> float | None:
         """Return when the next retry is due."""
@@ -265,7 +268,7 @@ class Schedule:
 
     def remaining(self) -> Iterator[tuple[str, Closed]]:
         """Yield what never started, once all is over, with the reason."""
-        for name in sorted(self._open, key=lambda n: (self._place[n], n)):
+        for name in sorted(self._open, key=lambda n: (self._turn[n][1], n)):
             bad = [b for b in sorted(self.steps[name].before) if self.ends.get(b) in ("failed", "upstream_failed")]
             if bad and self.steps[name].trigger != "all_done":
                 closed = Closed(

@@ -352,6 +352,19 @@ def test_c12_a_step_that_ignores_term_is_killed_after_its_grace_period(project):
     assert alive("COOKIE_C12=1") == []
 
 
+def test_of_steps_that_may_begin_the_one_begins_first_that_took_longest_before(project):
+    project.pipeline("""
+        steps:
+          short: {kind: shell, script: "echo 1 > o", outputs: {o: {type: file}}}
+          long: {kind: shell, script: "sleep 0.3; echo 1 > o", outputs: {o: {type: file}}}
+    """)
+    project.request("force: ['*']\nconcurrency: {workers: 1}\n")
+    begun = [line for line in project.runner("apply", "run.yaml").out.splitlines() if "started" in line]
+    assert begun == ["  short: started", "  long: started"]  # nothing is known: as in the file
+    begun = [line for line in project.runner("apply", "run.yaml").out.splitlines() if "started" in line]
+    assert begun == ["  long: started", "  short: started"]
+
+
 def test_one_failure_stops_the_start_of_others_but_not_what_runs(project):
     project.pipeline("""
         steps:

@@ -3,6 +3,7 @@
 import pytest
 
 from runner.decide import Run
+from runner.estimate import estimate
 from runner.pipeline import Retry
 from runner.schedule import Capacity, Need, Schedule, next_wait
 from tests.kit import Lab, drawn
@@ -35,15 +36,37 @@ def test_the_wait_before_the_next_attempt(retry, cause, code, attempt, elapsed, 
     assert next_wait(retry, cause, code, attempt, elapsed, spin) == wait
 
 
-def schedule(drawing, needs=None, workers=2, cpu=4.0, memory=None):
+def schedule(drawing, needs=None, workers=2, cpu=4.0, memory=None, past=None):
     plan = Lab(drawn(drawing)).plan()
     assert all(isinstance(d, Run) for d in plan.decisions.values())
     return Schedule(
-        plan, {n: (needs or {}).get(n, Need()) for n in plan.decisions}, Capacity(workers, cpu, memory), "fail_fast"
-    )
+        plan, {n: (needs or {}).get(n, Need()) for n in plan.decisions}, Capacity(workers, cpu, memory), "fail_fast",
+        estimate(plan, past or {}, workers).ranks,
+    )  # fmt: skip
 
 
-def test_no_more_begin_than_there_are_workers_and_in_topological_order():
+@pytest.mark.parametrize(
+    ("drawing", "past", "order"),
+    [
+        pytest.param("a; b; c > d > e", {}, "c a b", id="what never ran: the most steps behind it first"),
+        pytest.param("a; b; c", {"a": [1], "b": [9], "c": [2]}, "b c a", id="what took longest first"),
+        pytest.param("a; b; c > d", {"a": [3], "b": [9], "c": [1], "d": [9]}, "c b a", id="with what waits for it"),
+        pytest.param("a; b; c", {"a": [1.1], "b": [1.2], "c": [1.4]}, "a b c", id="nearly the same: as in the file"),
+        pytest.param("a; b; c", {"a": [1], "c": [9]}, "c b a", id="a new step is taken to last as long as the others"),
+        pytest.param("a; b > d; c > d", {"a": [1], "d": [9]}, "b c a", id="two that hold up the same"),
+    ],
+)
+def test_of_steps_that_may_begin_the_one_with_the_longest_way_behind_it_does(drawing, past, order):
+    assert " ".join(schedule(drawing, workers=3, past=past).begin(0)) == order
+
+
+def test_a_run_is_estimated_as_it_is_done():
+    plan = Lab(drawn("a; b; c; d")).plan()
+    found = estimate(plan, {"a": [1.0], "b": [1.0], "c": [2.0], "d": [4.0]}, workers=2)
+    assert (found.seconds, found.full_seconds) == (4.0, 4.0)  # d beside c, a and b; in the order of the file it takes 5
+
+
+def test_no_more_begin_than_there_are_workers_and_of_alike_steps_those_first_in_the_file():
     it = schedule("a > d; b > d; c > d")
     assert list(it.begin(0)) == ["a", "b"]
     it.end("a", "succeeded")

@@ -216,7 +216,7 @@ def start(
             read_end,
             [*reporters, *extra],
             once,
-            estimate.seconds,
+            estimate,
             tell,
             waiting,
         )
