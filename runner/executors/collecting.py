@@ -6,7 +6,6 @@ import _thread
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import stat
 
@@ -200,6 +199,8 @@ def keep_tree(
 
 def manifest_text(entries: list[list[Any]]) -> bytes:
     """Return the canonical bytes of a directory's entries: path, kind (file exec dir link), content, size."""
+    import json
+
     body = {"format": 1, "entries": sorted(entries)}
     return json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode(
         "utf-8", "surrogateescape"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import stat
 import sys
@@ -27,6 +26,8 @@ def signature(path: str) -> Any:
     mark = [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
     if not stat.S_ISDIR(found.st_mode):
         return mark
+    import json
+
     marks = []
     for folder, folders, files in os.walk(path):
         folders.sort()

@@ -14,7 +14,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import re
 import select
 import stat
 import struct
@@ -32,7 +31,7 @@ MAKE_BLOCK, REFER, TRUNCATE, IOCTL_DEV = 1 << 11, 1 << 13, 1 << 14, 1 << 15
 _OF_VERSION = ((1, (1 << 13) - 1), (2, REFER), (3, TRUNCATE), (5, IOCTL_DEV))
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 _READ = EXECUTE | READ_FILE | READ_DIR
-_CONSOLE = re.compile(r"(tty|vcs[au]?)\d+")  # up to 200, and of no use to a step: each would cost every attempt a rule
+_CONSOLES = ("tty", "vcs", "vcsa", "vcsu")  # up to 200, and of no use to a step: each would cost every attempt a rule
 _OPEN = os.sysconf("SC_OPEN_MAX")  # of that a quarter is for what lies beside, and one for seals
 _HELD = max(0, min(256, _OPEN // 4))  # entries that stay open from one attempt to the next
 
@@ -223,7 +222,7 @@ class _Around:
             with os.scandir(way) as found:
                 for item in found:
                     path = os.path.join(way, item.name)
-                    if way == "/dev" and _CONSOLE.fullmatch(item.name):
+                    if way == "/dev" and item.name not in _CONSOLES and item.name.rstrip("0123456789") in _CONSOLES:
                         continue
                     if path not in self.shut and path not in self.ways and not item.is_symlink():
                         yield path, item.is_dir(follow_symlinks=False)

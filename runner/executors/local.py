@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import selectors
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .calls import Call, Outcome
 from .early import start
 from .files import remove
+from .messages import Inbox, pack
 from .processes import become_subreaper, children
 
 
@@ -22,7 +22,7 @@ class _Worker:
     input: int
     output: int
     call: Call | None = None
-    buffer: bytes = b""
+    inbox: Inbox = field(default_factory=Inbox)
 
     def send(self, message: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):  # its death is told by the end of its output
@@ -66,7 +66,7 @@ class LocalExecutor:
     def submit(self, call: Call) -> None:
         found = self.idle.pop() if self.idle else self._start()
         found.call = call
-        found.send(json.dumps(vars(call)).encode("utf-8", "surrogateescape") + b"\n")
+        found.send(pack(vars(call)))
 
     def _start(self) -> _Worker:
         started = _Worker(*start())
@@ -86,11 +86,10 @@ class LocalExecutor:
             if not content:
                 outcomes += self._lost(found)
                 continue
-            *lines, found.buffer = (found.buffer + content).split(b"\n")
-            for line in lines:
+            for outcome in found.inbox.feed(content):
                 found.call = None
                 self.idle.append(found)
-                outcomes.append(Outcome(**json.loads(line)))
+                outcomes.append(Outcome(**outcome))
         return outcomes
 
     def _lost(self, found: _Worker) -> list[Outcome]:
@@ -120,7 +119,7 @@ class LocalExecutor:
                     os.waitpid(pid, 0)
 
     def stop(self, step: str | None, kill: bool) -> None:
-        message = json.dumps({"control": "kill" if kill else "stop"}).encode() + b"\n"
+        message = pack({"control": "kill" if kill else "stop"})
         for found in self.workers.values():
             if found.call is not None and step in (None, found.call.step):
                 found.send(message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
@@ -88,6 +87,8 @@ def redactor(secrets: list[tuple[str, str]]) -> Any:
 
 def mask_cells(path: str, mask: Any) -> None:
     """Mask what the cells of an executed notebook have put out; what is no notebook is left to `collect`."""
+    import json
+
     from .redact import masked
 
     try:

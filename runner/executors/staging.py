@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 
@@ -91,6 +90,8 @@ def unpack(target: str, manifest: str, objects: str, heed: Heed = pass_by) -> No
 
     Each byte is compared with its name: it may have been changed since it was stored, by a step that is not sealed.
     """
+    import json
+
     with open(manifest, "rb") as file:
         content = file.read()
     digest = f"sha256:{os.path.basename(manifest)}"

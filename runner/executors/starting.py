@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import signal
-import subprocess
 
 from .failed import Failed
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable
     from typing import Any
 
@@ -34,7 +33,9 @@ class Warm:
 
         Its variables go over the socket, not through a file: they may hold secrets.
         """
+        import json
         import socket
+        import subprocess
 
         if self.process is None or self.process.poll() is not None:
             ours, theirs = socket.socketpair()
@@ -133,6 +134,8 @@ def spawn(call: Json, output: int, seal: Any) -> int:
 
 
 def _opened(call: Json, output: int, place: str | None) -> int:
+    import subprocess  # 4 ms, for a program that is not sealed, or is not found
+
     process = subprocess.Popen(
         call["argv"], executable=place, cwd=call["cwd"], env=call["env"], stdin=subprocess.DEVNULL, stdout=output,
         stderr=output, start_new_session=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import json
+import marshal
 import os
 import select
 import signal
@@ -12,6 +12,7 @@ import time
 from .failed import Failed
 from .files import CHUNK
 from .logs import Log
+from .messages import Inbox
 from .processes import childless, end_all, kill_all, reap, send, send_all, tell_program
 from .starting import fork, sealed, spawn
 
@@ -34,7 +35,7 @@ class Control:
         self.guard = guard
         self.will = will  # a file in memory that the guard reads when this process was killed
         self.looked = 0.0
-        self.buffer = b""
+        self.inbox = Inbox()
         self.calls: list[Json] = []
         self.stop, self.kill, self.gone = False, False, False
 
@@ -43,9 +44,7 @@ class Control:
         if not content:
             self.gone = self.stop = self.kill = True
             return
-        *lines, self.buffer = (self.buffer + content).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
+        for message in self.inbox.feed(content):
             if "control" in message:
                 self.stop = True
                 self.kill = self.kill or message["control"] == "kill"
@@ -71,7 +70,7 @@ class Control:
 
     def bequeath(self, call: Json | None) -> None:
         """Tell the guard what to do should this process be killed: to end what is no descendant of it, a container."""
-        will = json.dumps([call["cleanup"], call["env"]]).encode() if call else b""
+        will = marshal.dumps([call["cleanup"], call["env"]]) if call else b""
         os.pwrite(self.will, will, 0)
         os.ftruncate(self.will, len(will))
 

@@ -1,7 +1,7 @@
 """One worker of the local pool: stages an attempt, starts it, collects and hashes what it leaves, reports.
 
-A stand-alone program of the standard library, started by exec: calls come in as JSON lines on standard input,
-outcomes go out on standard output. It is the subreaper and supervisor of one attempt at a time; the end of its
+A stand-alone program of the standard library, started by exec: calls come in on standard input, outcomes go out on
+standard output (`messages.py`). It is the subreaper and supervisor of one attempt at a time; the end of its
 input means that the engine is gone, so it kills everything and leaves. Its parent is a guard that does the same
 should the worker itself be killed. The fields of a call are those of `executors.Call`.
 """
@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
+import marshal
 import os
 import signal
-import subprocess
 
 from .collecting import collect, written_values
 from .failed import Failed
 from .files import full, pass_by, remove
 from .logs import mask_cells, redactor
+from .messages import pack
 from .processes import become_subreaper, end_all
 from .scratch import Scratch
 from .staging import check_inputs, stage
@@ -42,7 +42,7 @@ def attempt(
     parents: Parents | None = None,
     spare: Set[int] = frozenset(),
 ) -> Json:
-    """Do one attempt; return its outcome as JSON. Its directory is left to the caller to keep or to remove."""
+    """Do one attempt; return its outcome, plain. Its directory is left to the caller to keep or to remove."""
     outcome = {
         "step": call["step"],
         "attempt": call["attempt"],
@@ -113,6 +113,8 @@ def run_boxed(
 
 def clean_up(argv: Sequence[str], env: Mapping[str, str]) -> None:
     """End what is no descendant of this process, and so does not end with it."""
+    import subprocess  # of which a worker needs nothing else
+
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         null = subprocess.DEVNULL
         subprocess.run(argv, env=env, stdin=null, stdout=null, stderr=null, timeout=CLEANUP)
@@ -149,7 +151,7 @@ def main() -> None:
                 break
             if outcome["cause"]:
                 remove(call["root"])  # room, perhaps, to tell of the failure
-            line = json.dumps(outcome).encode() + b"\n"
+            line = pack(outcome)
             while line:
                 line = line[os.write(1, line) :]
             if not outcome["cause"]:
@@ -174,7 +176,7 @@ def guarded() -> tuple[int, int]:
     _, status = os.waitpid(pid, 0)
     end_all(frozenset())
     if left := os.pread(will, 1 << 20, 0):
-        clean_up(*json.loads(left))
+        clean_up(*marshal.loads(left))
     if os.WIFSIGNALED(status):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(status))  # the engine tells how it ended
