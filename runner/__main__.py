@@ -22,7 +22,7 @@ def main() -> None:
             print(message)
             return
     if args[:1] in (["apply"], ["retry"], ["resume"]) and not {"--help", "--print"}.intersection(args):
-        from .executors.early import start_early
+        from .executors.forkserver import start_early
 
         start_early()
     import atexit

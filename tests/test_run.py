@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.reliability.kit import children, guards
+
 STEP = """
 steps:
   a:
@@ -35,10 +37,6 @@ def alive(cookie: str) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def children(pid: int) -> list[int]:
-    return [int(c) for task in Path(f"/proc/{pid}/task").glob("*/children") for c in task.read_text().split()]
 
 
 def command(pid: int) -> str:
@@ -489,7 +487,7 @@ def test_c07_a_killed_worker_costs_one_step(project):
         time.sleep(0.02)
     victim = next(
         worker
-        for guard in children(process.pid)
+        for guard in guards(process.pid)
         for worker in children(guard)
         if any("touch" in command(pid) for pid in children(worker))
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.kit import children
+from tests.reliability.kit import children, guards
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 UV = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
@@ -392,7 +392,7 @@ def test_a_container_is_removed_when_its_run_is_stopped_or_its_runner_killed(pro
 
 def test_a_container_is_removed_when_its_worker_is_killed(project, tmp_path):
     process = in_a_container(project, tmp_path)
-    [worker] = [pid for guard in children(process.pid) for pid in children(guard)]
+    [worker] = [pid for guard in guards(process.pid) for pid in children(guard)]
     os.kill(worker, signal.SIGKILL)
     output, _ = process.communicate(timeout=20)
     assert "a: FAILED: its worker process ended (killed by SIGKILL)\n" in output

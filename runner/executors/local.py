@@ -9,8 +9,8 @@ import selectors
 import signal
 from dataclasses import dataclass, field
 
+from . import forkserver
 from .calls import Call, Outcome
-from .early import start
 from .files import remove
 from .messages import Inbox, pack
 from .processes import become_subreaper, children
@@ -29,16 +29,14 @@ class _Worker:
             while message:
                 message = message[os.write(self.input, message) :]
 
-    def ended(self) -> int:
-        """Wait for its end; return the exit code, or minus the number of the signal."""
+    def close(self) -> None:
         os.close(self.output)
         if self.input >= 0:
             os.close(self.input)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def _ends(pid: int, seconds: float) -> bool:
-    """Wait for a child to end; return whether it has."""
+    """Wait for a process to end; return whether it has."""
     fd = os.pidfd_open(pid)
     try:
         return bool(select.select([fd], [], [], seconds)[0])
@@ -51,6 +49,7 @@ class LocalExecutor:
 
     def __init__(self, size: int, wake: int | None = None) -> None:
         self.size = size
+        self.server: forkserver.ForkServer | None = None
         self.workers: dict[int, _Worker] = {}
         self.idle: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
@@ -69,7 +68,13 @@ class LocalExecutor:
         found.send(pack(vars(call)))
 
     def _start(self) -> _Worker:
-        started = _Worker(*start())
+        self.server = self.server or forkserver.start()
+        try:
+            started = _Worker(*self.server.fork())
+        except ConnectionError:  # somebody has killed it
+            self.server.close()
+            self.server = forkserver.start()
+            started = _Worker(*self.server.fork())
         self.workers[started.pid] = started
         self.selector.register(started.output, selectors.EVENT_READ, started)
         return started
@@ -95,7 +100,7 @@ class LocalExecutor:
     def _lost(self, found: _Worker) -> list[Outcome]:
         """A worker died: end what it supervised, and tell that its attempt is lost."""
         self.selector.unregister(found.output)
-        code = found.ended()
+        code = self._code(found)
         del self.workers[found.pid]
         if found in self.idle:
             self.idle.remove(found)
@@ -106,11 +111,18 @@ class LocalExecutor:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
         return [Outcome(found.call.step, found.call.attempt, "lost", f"its worker process ended ({how})")]
 
+    def _code(self, found: _Worker) -> int:
+        """Wait for the end of a worker; return its exit code, or minus the number of the signal."""
+        assert self.server is not None  # it has made the worker
+        found.close()
+        return os.waitstatus_to_exitcode(self.server.status(found.pid))
+
     def _sweep(self) -> None:
         """Kill the orphans that have become ours, until none is found twice."""
         empty = 0
         while empty < 2:
-            orphans = [pid for pid in children() if pid not in self.workers]
+            ours = self.workers.keys() | ({self.server.pid} if self.server else set())
+            orphans = [pid for pid in children() if pid not in ours]
             empty = 0 if orphans else empty + 1
             for pid in orphans:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -131,8 +143,11 @@ class LocalExecutor:
         for found in self.workers.values():
             if not _ends(found.pid, 5):
                 os.kill(found.pid, signal.SIGKILL)
-            found.ended()
+            self._code(found)
         if self.workers:
             self._sweep()
         self.workers.clear()
+        if self.server is not None:
+            self.server.close()
+            self.server = None
         self.selector.close()

@@ -186,6 +186,11 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def guards(runner: int) -> list[int]:
+    """The guards of a runner's workers: children of the process that they are forked from. A guard has one child."""
+    return [guard for server in children(runner) for guard in children(server)]
+
+
 def descendants(pid: int) -> list[int]:
     """All processes below one, parents first."""
     found = []

@@ -154,8 +154,7 @@ def below(project: Project, process: subprocess.Popen[str]) -> dict[int, int]:
     """All processes of the running steps, with when they started: whoever is below a worker."""
     kit.eventually((project.beside / "up").exists)
     time.sleep(0.1)
-    guards = kit.children(process.pid)
-    workers = [worker for guard in guards for worker in kit.children(guard)]
+    workers = [worker for guard in kit.guards(process.pid) for worker in kit.children(guard)]
     return {pid: kit.started_at(pid) for worker in workers for pid in kit.descendants(worker)}
 
 
@@ -242,7 +241,7 @@ def test_a_killed_worker_costs_the_step_that_it_had_and_no_other(project, whom):
     chain = [step]
     while chain[-1] != process.pid:
         chain.append(int(Path(f"/proc/{chain[-1]}/stat").read_text().rpartition(")")[2].split()[1]))
-    os.kill({"worker": chain[-3], "guard": chain[-2]}[whom], signal.SIGKILL)
+    os.kill({"worker": chain[-4], "guard": chain[-3]}[whom], signal.SIGKILL)
     process.communicate(timeout=30)
     assert (process.returncode, left_after(2, {}, str(project.root))) == (1, [])
     assert project.statuses() == {"victim": "failed", **{f"s{i}": "succeeded" for i in range(10)}}
@@ -250,6 +249,24 @@ def test_a_killed_worker_costs_the_step_that_it_had_and_no_other(project, whom):
         "lost",
         "its worker process ended (killed by SIGKILL)",
     )
+
+
+@pytest.mark.reliability("C07")
+def test_the_process_that_workers_are_forked_from_can_be_killed_at_any_time(project):
+    """What runs goes on, also a worker whose guard is the runner's then; the next worker is forked from another one."""
+    project.pipeline(
+        f"  a: {{kind: shell, script: 'touch {project.beside}/up; until test -e {project.beside}/go; do sleep 0.02; done; echo 1 > o', outputs: {{o: {{type: file}}}}}}\n"
+        f"  b: {{kind: shell, inputs: {{a: $(steps.a.outputs.o)}}, script: sleep 0.1}}\n"
+        f"  c: {{kind: shell, inputs: {{a: $(steps.a.outputs.o)}}, script: sleep 0.1}}\n"
+    )
+    process = project.start("apply", "p.yaml", "--workers", "3")
+    people = below(project, process)
+    [server] = kit.children(process.pid)
+    os.kill(server, signal.SIGKILL)
+    (project.beside / "go").touch()
+    process.communicate(timeout=30)
+    assert (process.returncode, project.statuses()) == (0, dict.fromkeys("abc", "succeeded"))
+    assert left_after(0, people, str(project.root)) == []
 
 
 @pytest.mark.reliability("C11")
@@ -436,7 +453,7 @@ def test_when_two_of_three_are_killed_the_third_clears_up(project, whom):
     escaping(project, "daemon", "sleep 3600")
     process = project.start("apply", "p.yaml")
     people = below(project, process)
-    guard = kit.children(process.pid)[0]
+    guard = kit.guards(process.pid)[0]
     pids = {"runner": process.pid, "guard": guard, "worker": kit.children(guard)[0]}
     for name in whom.split(" and "):
         os.kill(pids[name], signal.SIGKILL)
@@ -454,7 +471,7 @@ def test_a_resume_does_not_overlap_an_attempt_whose_supervisors_were_all_killed(
     )
     process = project.start("apply", "p.yaml")
     people = below(project, process)
-    guard = kit.children(process.pid)[0]
+    guard = kit.guards(process.pid)[0]
     for pid in (process.pid, guard, *kit.children(guard)):
         os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=5) if not people else process.wait(5)
