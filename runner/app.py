@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import engine, sealing
@@ -68,7 +67,7 @@ class Asked:
         """Return the document of the pipeline, to point into."""
         from . import document as documents
 
-        return documents.load(Path(self.project.path(self.pipeline.path)), relative_pipeline(self))
+        return documents.load(self.project.path(self.pipeline.path), relative_pipeline(self))
 
 
 def read(path: str, overrides: Mapping[str, str] | None = None, store: str | None = None) -> Asked:
@@ -91,7 +90,7 @@ def read(path: str, overrides: Mapping[str, str] | None = None, store: str | Non
     from .compiler import compile_pipeline
     from .language import check_document
 
-    document = documents.load(Path(path), path)
+    document = documents.load(path, path)
     check_document(document)
     if document.value["kind"] == "Run":
         return _request(document, path, overrides, store)
@@ -136,7 +135,7 @@ def _pipeline(project: Project, location: str, shown: str, store: str | None = N
     from .compiler import compile_pipeline
     from .language import check_document
 
-    document = documents.load(Path(project.path(location)), shown)
+    document = documents.load(project.path(location), shown)
     check_document(document, "Pipeline")
     return compile_pipeline(document, project, location), True
 

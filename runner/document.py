@@ -7,10 +7,10 @@ too far. Places are kept out of the way: they are found by a second pass, only w
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from .errors import MANY, Diagnostic, Invalid
@@ -112,16 +112,17 @@ class Document:
         return found[4] if found else ""
 
 
-def load(path: Path, shown: str) -> Document:
+def load(path: str, shown: str) -> Document:
     """Read one YAML file; `shown` is its name in messages. Raises Invalid with every mistake of form."""
 
     def refuse(code: str, text: str, help: str = "") -> Invalid:
         return Invalid([Diagnostic(shown, 0, 0, code, text, help)])
 
     try:
-        if path.is_file() and path.stat().st_size > MAX_BYTES:
+        if os.path.isfile(path) and os.path.getsize(path) > MAX_BYTES:
             raise refuse("E110", f"the file is larger than {MAX_BYTES // 2**20} MiB", _SPLIT)
-        raw = path.read_bytes()
+        with open(path, "rb") as file:
+            raw = file.read()
     except FileNotFoundError:
         raise refuse("E109", f"there is no file {shown}") from None
     except IsADirectoryError:

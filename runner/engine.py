@@ -32,7 +32,6 @@ from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settl
 from .frozen import changed, frozen
 from .gate import GOOD
 from .graph import Graph
-from .hints import Attempt, hints
 from .pipeline import WAITS, Runtime, Step
 from .plan import Plan, request_json
 from .record import (
@@ -993,6 +992,8 @@ class _Engine:
         """Where a step missed a file that the project has, say which line to add."""
         if step.workdir == "project" or not outcome.tail:
             return ()
+        from .hints import Attempt, hints  # only for a step that fails
+
         named = (os.path.normpath(os.path.join(step.base, text)) for text in evaluated.artifacts)
         scratch = os.path.realpath(self.ledger.scratch(step.name, outcome.attempt))
         store = os.path.realpath(self.workshop.store or self.store.places()[0])

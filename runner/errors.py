@@ -142,6 +142,8 @@ def suggest(name: str, known: Iterable[str], noun: str) -> str:
 
 def printable(text: str) -> str:
     """Escape what could move a terminal's cursor or change its colours."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, field, fields, replace
+from functools import cache
 from typing import Any, ClassVar
 
 from .fingerprint import Before, Produced
@@ -189,13 +190,17 @@ EVENTS: dict[str, type[Event]] = {
         RunStarted, StepStarted, AttemptFailed, StepEnded, StepWaiting, ResultAwaited, MessageRefused, RunWaiting, RunStopping, RunEnded,
     )
 }  # fmt: skip
-_DEFAULTS = {e: {f.name: f.default for f in fields(e)} for e in EVENTS.values()}
+
+
+@cache
+def _defaults(kind: type[Event]) -> Mapping[str, Any]:
+    return {f.name: f.default for f in fields(kind)}
 
 
 def to_json(event: Event) -> dict[str, Any]:
     """Return the event as JSON, without fields that say nothing."""
     out: dict[str, Any] = {"event": event.name}
-    defaults = _DEFAULTS[type(event)]
+    defaults = _defaults(type(event))
     for key, value in vars(event).items():
         if key != "format" and (value == defaults[key] or (defaults[key] is not MISSING and value in ({}, ()))):
             continue
@@ -206,7 +211,7 @@ def to_json(event: Event) -> dict[str, Any]:
 def of_json(value: Mapping[str, Any]) -> Event:
     """Return the event that was written as `value`; fields of a newer minor version are passed over."""
     kind = EVENTS[value["event"]]
-    known = _DEFAULTS[kind].keys()
+    known = _defaults(kind).keys()
     given = {k: value[k] for k in value.keys() & known}
     return kind(**({"format": 1} | given if kind is RunStarted else given))  # format 1 was not written
 

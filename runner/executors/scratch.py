@@ -76,6 +76,11 @@ class Scratch:
             self._begun = time.time_ns() - _TICK
             self._fit(root, self._top, wanted)
 
+    def clear(self) -> None:
+        """Remove the directory between two attempts: each worker its own, for this mostly waits for the disk."""
+        if self._kept:
+            remove(self._kept)
+
     def _want(self, path: str, known: dict[str, Folder]) -> Folder:
         folder = known.get(path)
         if folder is None:

@@ -157,6 +157,7 @@ def main() -> None:
             if not outcome["cause"]:
                 scratch.keep()  # while the engine goes on
     end_all(frozenset())
+    scratch.clear()
     os._exit(0)  # there is nothing to tidy, and whoever waits for the end waits for the engine
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -350,6 +349,8 @@ def _awaited(waiting: StepWaiting) -> str:
 
 def _answers(run: str, steps: Mapping[str, str]) -> list[str]:
     """Return the commands by which a run that waits goes on; `steps` has the kind of each step that waits."""
+    import shlex  # only for a run that waits
+
     words = {"approval": "approve", "callback": "callback"}
     answers = [
         f"  runner {words[kind]} {run} {shlex.quote(step)}" + (" NAME=VALUE" if kind == "callback" else "")

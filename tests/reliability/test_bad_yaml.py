@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.forks import Done, Forked
+from tests.reliability.forks import Done, Forked, within
 
 FILES = sorted((Path(__file__).parent.parent / "bad_yaml").glob("*.yaml"))
 HEAD = "apiVersion: runner/v1\nkind: Pipeline\nname: p\n"
@@ -62,7 +62,7 @@ def refused(program: Forked, folder: Path, raw: bytes, name: str = "bad.yaml", c
     for command in commands:
         done = program(folder, command, name)
         assert done.code == 2, done
-        assert done.seconds < 2 and done.megabytes < 200, (done.seconds, done.megabytes)
+        assert within(done.seconds, 2) and done.megabytes < 200, (done.seconds, done.megabytes)
         assert "Traceback" not in done.err and not done.out, done
         assert trace(folder) == before
         said.append(done.err)
@@ -167,7 +167,7 @@ def test_a_mistake_beside_a_million_good_values_is_found_in_time(program: Forked
     (folder / "bad.yaml").write_bytes(raw)
     done = program(folder, "plan", "bad.yaml")
     assert (done.code, "bad.yaml:64005:22: error[E101]" in done.err) == (2, True), done.err[:300]
-    assert done.seconds < 4 and done.megabytes < 300, (done.seconds, done.megabytes)
+    assert within(done.seconds, 4) and done.megabytes < 300, (done.seconds, done.megabytes)
 
 
 WRITTEN = {

@@ -10,6 +10,7 @@ import pytest
 
 from runner.compiler import shortest_cycle
 from tests.kit import drawn
+from tests.reliability.forks import within
 
 HEAD = "apiVersion: runner/v1\nkind: Pipeline\nname: p\n"
 
@@ -49,7 +50,7 @@ def test_a_shortest_cycle_is_found_in_time_among_thousands():
     before = {f"s{i}": [f"s{(i + 1) % count}", f"s{max(0, i - 3 - chance.randrange(500))}"] for i in range(count)}
     started = time.process_time()
     found = shortest_cycle(before)
-    assert time.process_time() - started < 2
+    assert within(time.process_time() - started, 2)
     assert found[0] == found[-1]
 
 
