@@ -7,7 +7,7 @@ too far. Places are kept out of the way: they are found by a second pass, only w
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -41,7 +41,8 @@ def _events(text: str) -> Iterator[Any]:
     """Yield the parser's events; the stubs know only their base class."""
     import yaml  # what needs no YAML (a kept pipeline) does without its 15 ms
 
-    return iter(yaml.parse(text, Loader=getattr(yaml, "CLoader", yaml.Loader)))
+    loader = getattr(yaml, "CLoader", yaml.Loader)(text)
+    return iter(loader.get_event, None)  # `yaml.parse` asks twice for each
 
 
 def resolve(text: str) -> Any:
@@ -119,10 +120,8 @@ def load(path: str, shown: str) -> Document:
         return Invalid([Diagnostic(shown, 0, 0, code, text, help)])
 
     try:
-        if os.path.isfile(path) and os.path.getsize(path) > MAX_BYTES:
-            raise refuse("E110", f"the file is larger than {MAX_BYTES // 2**20} MiB", _SPLIT)
         with open(path, "rb") as file:
-            raw = file.read()
+            raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise refuse("E109", f"there is no file {shown}") from None
     except IsADirectoryError:
@@ -135,7 +134,7 @@ def load(path: str, shown: str) -> Document:
 def parse(raw: bytes, shown: str) -> Document:
     """Return the Document of `raw`; raises Invalid with every mistake of form."""
     if len(raw) > MAX_BYTES:
-        raise Invalid([Diagnostic(shown, 0, 0, "E110", f"the file is larger than {MAX_BYTES // 2**20} MiB")])
+        raise Invalid([Diagnostic(shown, 0, 0, "E110", f"the file is larger than {MAX_BYTES // 2**20} MiB", _SPLIT)])
     if raw.count(b"\n") + raw.count(b",") > MAX_LINES:  # told before the time is spent that reading them takes
         raise Invalid(
             [Diagnostic(shown, 0, 0, "E110", f"the file has more than {MAX_LINES:,} lines and elements", _SPLIT)]
@@ -186,19 +185,31 @@ class _TooMuch(Exception):
     pass
 
 
+_BAD = "\0"  # a key that is noted as a mistake: its value is passed over
+
+
 class _Frame:
     """One open mapping or list."""
 
-    __slots__ = ("anchor", "bytes", "is_key", "key", "lines", "nodes", "value")
+    __slots__ = ("anchor", "bytes", "is_key", "items", "key", "lines", "nodes", "pairs")
 
-    def __init__(self, value: Any, anchor: str | None, is_key: bool) -> None:
-        self.value = value
+    def __init__(self, pairs: dict[str, Any] | None, items: list[Any], anchor: str | None, is_key: bool) -> None:
+        self.pairs = pairs  # of a mapping
+        self.items = items  # of a list
         self.is_key = is_key  # a mapping or list in the place of a key: a mistake that is already noted
         self.anchor = anchor
         self.key: str | None = None  # a mapping's key that waits for its value
         self.lines: dict[str, int] = {}
         self.nodes = 1
         self.bytes = 0
+
+    @property
+    def value(self) -> Any:
+        return self.items if self.pairs is None else self.pairs
+
+    @property
+    def awaits_key(self) -> bool:
+        return self.pairs is not None and self.key is None
 
 
 class _Builder:
@@ -218,36 +229,46 @@ class _Builder:
         return self.text.splitlines()
 
     def mistake(self, code: str, text: str, place: tuple[int, int], help: str = "") -> None:
+        """Note a mistake; raises _TooMuch where there are enough."""
         line, column = place
         source = self.lines[line] if line < len(self.lines) else ""
         self.mistakes.append(Diagnostic(self.shown, line + 1, column + 1, code, text, help, source))
+        if len(self.mistakes) >= MANY:
+            raise _TooMuch
 
     def build(self) -> Any:
         import yaml
 
-        try:
-            return self._walk()
-        except _TooMuch:
-            return None
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = (mark.line, mark.column) if mark else (0, 0)
-            opened = error.context_mark
-            if opened and opened.line < place[0] and re.search("flow|quoted", str(error.context)):
-                # Where the rest of the file does not fit any more says little; what is to be closed says all.
-                sign = self.lines[opened.line][opened.column : opened.column + 1]
-                self._syntax(
-                    f"this {sign} is not closed: {error.problem} on line {place[0] + 1}", (opened.line, opened.column)
-                )
-                return None
-            self._syntax(str(error.problem or error.context), place)
-        except yaml.YAMLError as error:
+        with contextlib.suppress(_TooMuch):
+            try:
+                return self._walk()
+            except yaml.YAMLError as error:
+                self._refused(error)
+        return None
+
+    def _refused(self, error: Any) -> None:
+        """Note what the parser stumbled over, in words that help."""
+        import yaml
+
+        if not isinstance(error, yaml.MarkedYAMLError):
             bad = re.search(r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
             at = bad.start() if bad else 0
             place = (self.text.count("\n", 0, at), at - self.text.rfind("\n", 0, at) - 1)
-            what = f"the control character {bad.group()!r} is not allowed" if bad else str(error)
-            self._syntax(what, place)
-        return None
+            self._syntax(f"the control character {bad.group()!r} is not allowed" if bad else str(error), place)
+            return
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line, mark.column) if mark else (0, 0)
+        opened = error.context_mark
+        if opened and opened.line < place[0] and re.search("flow|quoted", str(error.context)):
+            # Where the rest of the file does not fit any more says little; what is to be closed says all.
+            sign = self.lines[opened.line][opened.column : opened.column + 1]
+            place, told = (
+                (opened.line, opened.column),
+                f"this {sign} is not closed: {error.problem} on line {place[0] + 1}",
+            )
+        else:
+            told = str(error.problem or error.context)
+        self._syntax(told, place)
 
     def _syntax(self, problem: str, place: tuple[int, int]) -> None:
         line, column = place
@@ -269,55 +290,67 @@ class _Builder:
         self.mistake("E100", f"YAML: {problem}", place, help)
 
     def _walk(self) -> Any:
-        root: Any = None
-        stack: list[_Frame] = []
-        documents = 0
         import yaml
 
+        scalar, starts = yaml.ScalarEvent, (yaml.MappingStartEvent, yaml.SequenceStartEvent)
+        ends = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
+        root: Any = None
+        stack: list[_Frame] = []
+        frame: _Frame | None = None  # the innermost
+        documents = 0
         for count, event in enumerate(_events(self.text)):
             kind = type(event)
-            if count > MAX_EVENTS or len(self.mistakes) >= MANY:
-                if count > MAX_EVENTS:
-                    self.mistake("E110", f"the document has more than {MAX_EVENTS // 2:,} values", _at(event), _SPLIT)
-                raise _TooMuch
-            if kind is yaml.ScalarEvent:
-                value = self._scalar(event, bool(stack) and stack[-1].key is None and isinstance(stack[-1].value, dict))
-                size = len(event.value)
+            if kind is scalar:  # two thirds of all: nothing is called for a text that is only that
+                value = text = event.value
+                if event.tag or (not event.style and (text in _WORDS or text[0] in _MAYBE_NUMBER)):
+                    value = self._resolved(event, frame)
                 if event.anchor:
-                    self.anchors[event.anchor] = (value, 1, size)
-                if not stack:
+                    self.anchors[event.anchor] = (value, 1, len(text))
+                if frame is None:
                     root = value
                     self.root = _at(event) if value is not None else (0, 0)
                     continue
-                frame = stack[-1]
                 frame.nodes += 1
-                frame.bytes += size
-                self._put(frame, value, event)
-            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                frame.bytes += len(text)
+                if frame.pairs is None:
+                    frame.items.append(value)
+                elif frame.key is None:
+                    frame.key = self._key(frame, value, event)
+                else:
+                    if frame.key is not _BAD:
+                        frame.pairs[frame.key] = value
+                    frame.key = None
+            elif kind in starts:
                 if event.tag:
                     self._tag(event)
                 if len(stack) >= MAX_DEPTH:
                     self.mistake("E110", f"the document is nested deeper than {MAX_DEPTH} levels", _at(event))
                     raise _TooMuch
                 new: Any = {} if kind is yaml.MappingStartEvent else []
-                is_key = bool(stack) and isinstance(stack[-1].value, dict) and stack[-1].key is None
+                is_key = frame is not None and frame.awaits_key
                 if is_key:
                     self.mistake("E108", f"keys must be strings; this one is {kind_of(new)}", _at(event))
-                if not stack:
+                if frame is None:
                     root = new
                     self.root = _at(event)
-                stack.append(_Frame(new, event.anchor, is_key))
-            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-                frame = stack.pop()
-                if frame.anchor:
-                    self.anchors[frame.anchor] = (frame.value, frame.nodes, frame.bytes)
-                if stack:
-                    stack[-1].nodes += frame.nodes
-                    stack[-1].bytes += frame.bytes
-                    if frame.is_key:
-                        stack[-1].key = "\0"
+                frame = (
+                    _Frame(new, [], event.anchor, is_key)
+                    if kind is starts[0]
+                    else _Frame(None, new, event.anchor, is_key)
+                )
+                stack.append(frame)
+            elif kind in ends:
+                done = stack.pop()
+                frame = stack[-1] if stack else None
+                if done.anchor:
+                    self.anchors[done.anchor] = (done.value, done.nodes, done.bytes)
+                if frame is not None:
+                    frame.nodes += done.nodes
+                    frame.bytes += done.bytes
+                    if done.is_key:
+                        frame.key = _BAD
                     else:
-                        self._put(stack[-1], frame.value, event)
+                        self._put(frame, done.value, event)
             elif kind is yaml.AliasEvent:
                 self._alias(event, stack)
             elif kind is yaml.DocumentStartEvent:
@@ -327,51 +360,54 @@ class _Builder:
                     raise _TooMuch
                 if event.tags:
                     self.mistake("E108", "YAML tags are not allowed", _at(event))
+            if count > MAX_EVENTS:
+                self.mistake("E110", f"the document has more than {MAX_EVENTS // 2:,} values", _at(event), _SPLIT)
+                raise _TooMuch
         return root
 
     def _put(self, frame: _Frame, value: Any, event: Any) -> None:
-        if not isinstance(frame.value, dict):
-            frame.value.append(value)
-        elif frame.key is not None:
-            if not frame.key.startswith("\0"):
-                frame.value[frame.key] = value
-            frame.key = None
-        else:
+        if frame.pairs is None:
+            frame.items.append(value)
+        elif frame.key is None:
             frame.key = self._key(frame, value, event)
+        else:
+            if frame.key is not _BAD:
+                frame.pairs[frame.key] = value
+            frame.key = None
 
     def _key(self, frame: _Frame, value: Any, event: Any) -> str:
+        """Return a key as it waits for its value; _BAD for one that cannot be a key here."""
         line = event.start_mark.line
         if not isinstance(value, str):
             written = getattr(event, "value", "") or "empty"
             self.mistake(
                 "E108", f"keys must be strings; this one is {kind_of(value)}: {written}", _at(event), "put it in quotes"
             )
-            return "\0"
+            return _BAD
         if value == "<<" and not getattr(event, "style", None):
             self.mistake("E105", "merge keys are not part of YAML 1.2; use `defaults:`", _at(event))
-            return "\0"
-        if value.startswith("\0"):
+            return _BAD
+        if value[:1] == "\0":
             self.mistake("E108", "keys may not hold a NUL character", _at(event))
-            return "\0"
+            return _BAD
         if value in frame.lines:
             if ")" in value and (cut := _cut_expression(self.lines, line)):
                 self.mistake("E111", CUT, cut)
-                return "\0"
+                return _BAD
             self.mistake("E103", f"key {value!r} is given twice (first on line {frame.lines[value] + 1})", _at(event))
-            return "\0"
+            return _BAD
         frame.lines[value] = line
         return value
 
-    def _scalar(self, event: Any, is_key: bool) -> Any:
+    def _resolved(self, event: Any, frame: _Frame | None) -> Any:
+        """Return the value of a scalar that may be something else than its text."""
         if event.tag:
             self._tag(event)
-            return event.value
-        if event.style:  # quoted or block: always text
             return event.value
         try:
             return resolve(event.value)
         except ValueError as error:
-            if not is_key:
+            if frame is None or not frame.awaits_key:
                 self.mistake("E108", f"{event.value[:40]} {error}", _at(event), "put it in quotes if a text is meant")
             return event.value
 
@@ -397,9 +433,9 @@ class _Builder:
         frame = stack[-1]
         frame.nodes += nodes
         frame.bytes += size
-        if isinstance(frame.value, dict) and frame.key is None and not isinstance(value, str):
+        if frame.awaits_key and not isinstance(value, str):
             self.mistake("E108", f"keys must be strings; this one is {kind_of(value)}", _at(event))
-            frame.key = "\0"
+            frame.key = _BAD
             return
         self._put(frame, value, event)
 

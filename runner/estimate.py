@@ -65,12 +65,13 @@ def ranks(durations: Mapping[str, float], graph: Graph) -> dict[str, float]:
     """Return for each step how long it takes from its begin to the last end that it holds up, to one digit.
 
     Of steps that may begin, the one with most behind it does, so that at the end none is left alone with a long way to
-    go. To one digit, because two runs never take the same: what differs less keeps the order of the file.
+    go. To one digit, and to tenths of a second, because two runs never take the same: what differs less keeps the order
+    of the file.
     """
     behind: dict[str, float] = {}
     for name in reversed(graph.order):
         behind[name] = durations.get(name, 0.0) + max([behind[after] for after in graph.after[name]], default=0.0)
-    return {name: float(f"{seconds:.1g}") for name, seconds in behind.items()}
+    return {name: float(f"{seconds:.1g}") if seconds >= 1 else round(seconds, 1) for name, seconds in behind.items()}
 
 
 def makespan(names: Collection[str], durations: Mapping[str, float], graph: Graph, workers: int) -> float:

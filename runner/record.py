@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, field, fields, replace
-from functools import cache
 from typing import Any, ClassVar
 
 from .fingerprint import Before, Produced
@@ -192,9 +191,13 @@ EVENTS: dict[str, type[Event]] = {
 }  # fmt: skip
 
 
-@cache
+_known: dict[type[Event], Mapping[str, Any]] = {}
+
+
 def _defaults(kind: type[Event]) -> Mapping[str, Any]:
-    return {f.name: f.default for f in fields(kind)}
+    if kind not in _known:  # few kinds happen in a run
+        _known[kind] = {f.name: f.default for f in fields(kind)}
+    return _known[kind]
 
 
 def to_json(event: Event) -> dict[str, Any]:

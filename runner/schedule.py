@@ -165,7 +165,7 @@ class Schedule:
             heapq.heappush(self._ready, (turn, name))
         passed: list[tuple[Turn, str]] = []
         while self._ready and not self.held and len(passed) < 64:
-            turn, name = heapq.heappop(self._ready)
+            turn, name = self._pop()
             if self.steps[name].within and not self._may_begin(turn, name):
                 continue
             need = self.needs.get(name)
@@ -182,6 +182,15 @@ class Schedule:
                     break
         for item in passed:
             heapq.heappush(self._ready, item)
+
+    def _pop(self) -> tuple[Turn, str]:
+        """Take the next of those that are ready: where there is room for all, as in the file."""
+        if len(self._ready) > max(1, self.capacity.workers - len(self.running)):
+            return heapq.heappop(self._ready)
+        found = min(self._ready, key=lambda item: item[0][1])
+        self._ready.remove(found)
+        heapq.heapify(self._ready)
+        return found
 
     def _may_begin(self, turn: Turn, name: str) -> bool:
         """Whether the fan-outs around a step let it begin; else it is closed, or parked until an item has ended."""

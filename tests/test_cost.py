@@ -44,7 +44,8 @@ MODULES = {
 }
 # What a run with nothing to do opens below the project, and how often; never more for more steps.
 OPENED = {"p.yaml": 2, "runner.toml": 2, "seed.txt": 1, ".runner": 1, ".runner/compiled/*": 1, ".runner/format": 2, ".runner/runs": 1, ".runner/index.db": 1, ".runner/index.db-wal": 1,
-          ".runner/index.db-shm": 1, ".runner/runs/*/lock": 1, ".runner/runs/*/journal.jsonl": 1}  # fmt: skip
+          ".runner/index.db-shm": 1, ".runner/runs/*/lock": 1, ".runner/runs/*/journal.jsonl": 1,
+          ".runner/settled": 1, ".runner/settled/*": 1}  # fmt: skip
 # SQL statements per step: the first time, and when there is nothing to do.
 FIRST = {"SELECT successes": 1, "INSERT successes": 1, "INSERT files": 1}
 AGAIN = {"SELECT successes": 1}
@@ -159,7 +160,7 @@ def others(found: set[str]) -> set[str]:
 
 def plain(opened: Counter[str]) -> dict[str, int]:
     """Return opened files without what differs from run to run."""
-    return {re.sub(r"(compiled|runs)/[^/]+", r"\1/*", name): count for name, count in opened.items()}
+    return {re.sub(r"(compiled|runs|settled)/[^/]+", r"\1/*", name): count for name, count in opened.items()}
 
 
 @pytest.fixture
