@@ -657,6 +657,7 @@ def apply(
     waiting: RunRecord | None = None,
 ) -> int:
     """Run a plan and tell each event; return the exit code of the run. With `once` it is the plan of a file."""
+    from .estimate import turns
     from .executors.local import LocalExecutor  # what only plans does without it
 
     processors = len(os.sched_getaffinity(0))
@@ -679,7 +680,7 @@ def apply(
             stop=stop,
             once=once,
             estimate=estimate.seconds if estimate else 0.0,
-            ranks=estimate.ranks if estimate else {},
+            ranks=turns(made, estimate) if estimate else {},
         )
         for event in engine.execute(made, store, executor, workshop, waiting):
             for report in reporters:

@@ -47,6 +47,7 @@ from .values import digest_of, to_bytes, to_seconds
 
 _INTERPRETERS = re.compile(r"(ba|da|z|k|fi)?sh|python[0-9.]*|perl|ruby|node|Rscript")
 _CODE_FLAGS = {"-c", "-e", "--eval", "-lc", "-ec"}
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a file: a path of one part, which is what it says
 _BY_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
 _SECRET = re.compile(r"\$\(\s*secrets\.[A-Za-z0-9_-]+\s*\)")
 _OURS = re.compile(r"\$\((params|steps|inputs|outputs|each|run|secrets)\.")
@@ -291,6 +292,8 @@ class _Compiler:
         return output
 
     def _check_output_path(self, step: str, output: Output, at: Keys) -> None:
+        if _NAME.fullmatch(output.path) and self._output_paths(step).get(output.path) == output.name:
+            return  # it leads nowhere else, and no other has it
         at = (*at, "path") if "path" in self.raw[step]["outputs"][output.name] else at
         path = posixpath.normpath(output.path)
         if (

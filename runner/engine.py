@@ -1124,6 +1124,8 @@ def container_engine(runtime: Runtime) -> str:
 
 def memory_of(step: Step, plan: Plan) -> int:
     """Return the bytes of memory that a step asks for."""
+    if step.memory is None:
+        return 0
     memory = settle(step.memory, step, plan.pipeline, plan.params, {}, plan.world, {})
     return to_bytes(memory) if isinstance(memory, str) else memory or 0
 

@@ -33,7 +33,6 @@ class Estimate:
     remedies: Mapping[tuple[str, ...], float]  # steps that a remedy adds -> seconds more
     unknown: tuple[str, ...]  # steps that would run and never ran
     workers: int
-    ranks: Mapping[str, float]  # of all steps: what is still to come from its begin on, see `ranks`
 
 
 def estimate(plan: Plan, past: Mapping[str, Sequence[float]], workers: int) -> Estimate:
@@ -49,16 +48,17 @@ def estimate(plan: Plan, past: Mapping[str, Sequence[float]], workers: int) -> E
     times = {n: StepTime(medians[n], min(past[n]), max(past[n]), len(past[n])) for n in runs if past.get(n)}
     return Estimate(
         times, seconds, makespan(list(steps), medians, plan.graph, workers), remedies,
-        tuple(n for n in runs if not past.get(n)), workers, ranks(weights(plan, medians), plan.graph),
+        tuple(n for n in runs if not past.get(n)), workers,
     )  # fmt: skip
 
 
-def weights(plan: Plan, durations: Mapping[str, float]) -> dict[str, float]:
-    """Return how long each step of a plan that runs is taken to last: what never ran, as long as the others do."""
-    known = [seconds for seconds in durations.values() if seconds]
+def turns(plan: Plan, found: Estimate) -> dict[str, float]:
+    """Return `ranks` of the steps of a plan; a step that never ran is taken to last as long as the others do."""
+    known = [time.median for time in found.steps.values()]
     usual = _median(known) if known else 1.0
     steps = plan.pipeline.steps
-    return {n: durations[n] or usual for n in plan.runs if steps[n].has_process or steps[n].deferred}
+    runs = [name for name in plan.runs if steps[name].has_process or steps[name].deferred]
+    return ranks({n: found.steps[n].median if n in found.steps else usual for n in runs}, plan.graph)
 
 
 def ranks(durations: Mapping[str, float], graph: Graph) -> dict[str, float]:

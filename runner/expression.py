@@ -455,12 +455,12 @@ _ARITY = {
 def check(node: Node, scope: Scope) -> Type:
     """Return the type of `node`; raises ExpressionError at the first part that has none."""
     match node:
+        case Ref():
+            return scope(node)
         case Literal(value=None):
             return NULL
         case Literal(value=value):
             return type_of(value)
-        case Ref():
-            return scope(node)
         case Bound():
             raise AssertionError("types are checked before a pipeline is put into another")
         case Call(name="coalesce" | "default"):

@@ -18,7 +18,9 @@ class Graph:
             self.before[name] = tuple(sorted(priors, key=place.__getitem__))
             for prior in self.before[name]:
                 self.after[prior].append(name)
-        self.order = self._sort(place)
+        # What is written in order is its own order: of what is ready the first in the file is always the next.
+        written = all(place[prior] < index for index, priors in enumerate(self.before.values()) for prior in priors)
+        self.order = list(self.before) if written else self._sort(place)
         self.place = {name: index for index, name in enumerate(self.order)}
 
     def _sort(self, place: Mapping[str, int]) -> list[str]:

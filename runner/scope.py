@@ -145,23 +145,22 @@ class Reader:
         return f"{value}," in source.replace(" ,", ",")
 
     def _note(self, template: Template, at: Keys) -> None:
-        refs = list(template.refs())
-        if not refs:
+        if isinstance(template.exact, Ref):  # most are
+            self._note_ref(template.exact, at, guarded=False)
             return
         guardless = {id(r) for part in template.parts if not isinstance(part, str) for r in expression.unguarded(part)}
-        for ref in refs:
-            if ref.path[0] == "params" and len(ref.path) > 1:
-                self.params.add(ref.path[1])
-            if (
-                ref.path[0] == "steps"
-                and len(ref.path) > 2
-                and ref.path[1] in self.compiler.raw
-                and ref.path[1] != self.step
-            ):
-                self.steps.add(ref.path[1])
-                if id(ref) in guardless and ref.path[2] in ("outputs", "best", "count"):
-                    self.unguarded.add(ref.path[1])
-                    self.guardless.append((ref, at))
+        for ref in template.refs():
+            self._note_ref(ref, at, guarded=id(ref) not in guardless)
+
+    def _note_ref(self, ref: Ref, at: Keys, guarded: bool) -> None:
+        path = ref.path
+        if path[0] == "params" and len(path) > 1:
+            self.params.add(path[1])
+        elif path[0] == "steps" and len(path) > 2 and path[1] in self.compiler.raw and path[1] != self.step:
+            self.steps.add(path[1])
+            if not guarded and path[2] in ("outputs", "best", "count"):
+                self.unguarded.add(path[1])
+                self.guardless.append((ref, at))
 
     # names
 

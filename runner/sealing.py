@@ -47,10 +47,7 @@ def missing() -> str:
 
 def notes(steps: Iterable[Step]) -> tuple[str, ...]:
     """Return what a plan says of how its steps are sealed on this machine; nothing where all is well."""
-    left = [
-        step for step in steps if step.has_process and step.workdir == "attempt" and seal_of(step) in ("landlock", "")
-    ]
-    if not left:
+    if not any(s.has_process and s.workdir == "attempt" and seal_of(s) in ("landlock", "") for s in steps):
         return ()
     if lacking := missing():
         return (f"steps are not sealed here: {lacking}; `isolation: bwrap` seals a step without it",)

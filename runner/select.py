@@ -97,8 +97,8 @@ def select(
         raise SelectorError("E402", "nothing is selected", "a run needs at least one step")
     chosen |= _joins_between(chosen, pipeline, graph)
     _refuse_holes(chosen, pipeline, graph, bool(exclude))
-    pieces = _together(graph.pieces(chosen), pipeline)
-    if len(pieces) > 1 and not islands and written is not None and not uses_reference(written):
+    free = islands or written is None or uses_reference(written)
+    if not free and len(pieces := _together(graph.pieces(chosen), pipeline)) > 1:
         shown = "; ".join(_listed(piece) for piece in pieces[:4])
         raise SelectorError(
             "E404",

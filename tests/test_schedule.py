@@ -3,7 +3,7 @@
 import pytest
 
 from runner.decide import Run
-from runner.estimate import estimate
+from runner.estimate import estimate, turns
 from runner.pipeline import Retry
 from runner.schedule import Capacity, Need, Schedule, next_wait
 from tests.kit import Lab, drawn
@@ -41,7 +41,7 @@ def schedule(drawing, needs=None, workers=2, cpu=4.0, memory=None, past=None):
     assert all(isinstance(d, Run) for d in plan.decisions.values())
     return Schedule(
         plan, {n: (needs or {}).get(n, Need()) for n in plan.decisions}, Capacity(workers, cpu, memory), "fail_fast",
-        estimate(plan, past or {}, workers).ranks,
+        turns(plan, estimate(plan, past or {}, workers)),
     )  # fmt: skip
 
 

@@ -30,13 +30,13 @@ class Done:
 
 
 def within(seconds: float, most: float) -> bool:
-    """Whether that much processor time is below a limit, which is meant for a processor that counts to a million in 30 ms."""
+    """Whether that much processor time is below a limit, which is meant for a processor that counts to a million in 15 ms."""
     if seconds < most:
         return True
     started = time.process_time()
     for _ in range(1_000_000):
         pass
-    return seconds < most * (time.process_time() - started) / 0.03
+    return seconds < most * (time.process_time() - started) / 0.015
 
 
 def limit() -> None:
