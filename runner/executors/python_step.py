@@ -43,7 +43,10 @@ def perform(task_path: str, tell: int = -1) -> NoReturn:
     try:
         with open(task_path, encoding="utf-8", errors="surrogateescape") as file:
             task = json.load(file)
-        sys.path.insert(0, os.getcwd())
+        here = os.getcwd()
+        if here.startswith(f"{os.path.dirname(os.path.abspath(task_path))}/"):
+            sys.dont_write_bytecode = True  # it would go with the attempt's directory: nobody would read it
+        sys.path.insert(0, here)
         sys.argv = [task["function"]]
         module, _, name = task["function"].partition(":")
         function: Any = importlib.import_module(module)
@@ -78,7 +81,7 @@ def tell_learnt(tell: int) -> None:
     with contextlib.suppress(OSError, AttributeError):
         for name in LEARNT if tell >= 0 else ():
             origin = getattr(getattr(sys.modules.get(name), "__spec__", None), "origin", None) or ""
-            if origin.startswith((f"{sys.prefix}/", f"{sys.base_prefix}/")):
+            if is_own(origin):
                 os.write(tell, name.encode() + b" ")
 
 
@@ -131,6 +134,7 @@ def serve(preload: list[str]) -> None:
         if not buffer.endswith(b"\n"):
             continue
         told, buffer = json.loads(buffer), b""
+        learnt |= learn(named(told) - learnt if learns else set())
         heard, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -147,11 +151,42 @@ def serve(preload: list[str]) -> None:
         server.sendall(b"%d\n" % status)
         os.set_blocking(heard, False)
         with contextlib.suppress(BlockingIOError):
-            learnt |= learn(os.read(heard, 100).decode().split() if learns else [])
+            learnt |= learn(set(os.read(heard, 100).decode().split()) if learns else set())
         os.close(heard)
 
 
-def learn(names: list[str]) -> set[str]:
+def named(told: dict[str, Any]) -> set[str]:
+    """Return which of the libraries a step's module says that it imports, where they are the interpreter's own.
+
+    Its text is looked at, no more: what a child would import first is then there when it is forked.
+    """
+    found = set()
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        with open(told["task"], encoding="utf-8", errors="surrogateescape") as file:
+            module = json.load(file)["function"].partition(":")[0].replace(".", "/")
+        with open(f"{told['cwd']}/{module}.py", "rb") as file:
+            words = [
+                line.split() for line in file.read(1 << 18).splitlines() if line.startswith((b"import ", b"from "))
+            ]
+        for name in LEARNT:
+            if any(line[1].split(b".")[0].rstrip(b",") == name.encode() for line in words if len(line) > 1):
+                found |= {name} if is_own(origin_of(name)) else set()
+    return found
+
+
+def origin_of(name: str) -> str:
+    """Return where a library would be imported from, or nothing."""
+    import importlib.util
+
+    return getattr(importlib.util.find_spec(name), "origin", None) or ""
+
+
+def is_own(origin: str) -> bool:
+    """Whether a module is where the interpreter has its own."""
+    return origin.startswith((f"{sys.prefix}/", f"{sys.base_prefix}/"))
+
+
+def learn(names: set[str]) -> set[str]:
     """Import libraries that the next child may need; leave the process as it was if that starts a thread."""
     import importlib
 

@@ -853,8 +853,10 @@ class LocalStore:
                 noted = next(iter(self.rows("SELECT mark, digest FROM files WHERE path=?", (path,))), None)
             if noted and noted[0] == mark and isinstance(noted[1], str):
                 return noted[1]
-        with open(path, "rb") as file:
-            digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        with open(path, "rb", buffering=0) as file:
+            # At once where that is little: `file_digest` makes a buffer of 256 KiB for each file.
+            made = hashlib.sha256(file.readall()) if found.st_size < 1 << 16 else hashlib.file_digest(file, "sha256")
+        digest = "sha256:" + made.hexdigest()
         # A file touched just now may be written again within the grain of its times: it is not noted.
         if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > 2_000_000_000:
             self._noted[path] = (mark, digest)
