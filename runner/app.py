@@ -663,7 +663,9 @@ def apply(
     processors = len(os.sched_getaffinity(0))
     size = pool_size(made, settings, workers)
     steps = list(starting(made, ended_before(made, waiting, stop)))
-    executor = LocalExecutor(size, wake)
+    place = os.path.abspath(store.path)
+    sealed = any(sealing.seal_of(step) == "landlock" for step in steps)
+    executor = LocalExecutor(size, wake, (asked.project.root, place) if sealed else ())
     code = 1
     try:
         executor.prepare(sum(step.has_process for step in steps[:size]))  # they start while the run is entered
@@ -672,7 +674,7 @@ def apply(
             interpreters=interpreters(steps, asked.project, store, tell),
             secrets=told,
             root=asked.project.root,
-            store=os.path.abspath(store.path),
+            store=place,
             workers=size,
             cpu=made.request.cpu or max(processors, size),
             memory=made.request.memory,

@@ -90,8 +90,9 @@ def start() -> ForkServer:
 
 def serve() -> NoReturn:
     """Be that process: standard input is its socket."""
-    from . import worker  # all that a worker needs is loaded once
+    from . import landlock, worker  # all that a worker needs is loaded once
 
+    landlock.version()
     asked = _socket.socket(fileno=os.dup(0))
     while True:
         number, rights, _, _ = asked.recvmsg(_NUMBER, _socket.CMSG_SPACE(8))

@@ -163,6 +163,12 @@ def seal(closed: tuple[str, ...], readable: tuple[str, ...], writable: str) -> S
     return found
 
 
+def look_around(closed: tuple[str, ...]) -> None:
+    """Find the rules of all seals that close these folders, before the first is asked for."""
+    with contextlib.suppress(OSError):
+        _around(closed)
+
+
 def restrict(ruleset: int) -> None:
     """Bind this thread, and what it starts from now on, to a ruleset; there is no way back.
 

@@ -45,10 +45,13 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 class LocalExecutor:
-    """Starts workers as they are needed, up to `size`. `wake` is a file descriptor that interrupts a wait."""
+    """Starts workers as they are needed, up to `size`. `wake` is a file descriptor that interrupts a wait; `closed` are the
+    folders that most calls will close.
+    """
 
-    def __init__(self, size: int, wake: int | None = None) -> None:
+    def __init__(self, size: int, wake: int | None = None, closed: tuple[str, ...] = ()) -> None:
         self.size = size
+        self.closed = closed
         self.server: forkserver.ForkServer | None = None
         self.workers: dict[int, _Worker] = {}
         self.idle: list[_Worker] = []
@@ -77,6 +80,8 @@ class LocalExecutor:
             started = _Worker(*self.server.fork())
         self.workers[started.pid] = started
         self.selector.register(started.output, selectors.EVENT_READ, started)
+        if self.closed:
+            started.send(pack({"closed": self.closed}))
         return started
 
     def wait(self, seconds: float | None) -> list[Outcome]:

@@ -107,6 +107,13 @@ def sealed(call: Json, linked: Iterable[str]) -> Any:
     return landlock.seal(tuple(call["closed"]), (*call["readable"], *linked), call["root"])
 
 
+def look_around(closed: tuple[str, ...]) -> None:
+    """Find out now what the first seal of these folders will need."""
+    from . import landlock
+
+    landlock.look_around(closed)
+
+
 def program(name: str, path: str) -> str | None:
     """Return where a program is: else each child would try it in one folder after the other. None: let it try."""
     if "/" in name or not all(folder.startswith("/") for folder in path.split(":")):

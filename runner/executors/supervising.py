@@ -14,7 +14,7 @@ from .files import CHUNK
 from .logs import Log
 from .messages import Inbox
 from .processes import childless, end_all, kill_all, reap, send, send_all, tell_program
-from .starting import fork, sealed, spawn
+from .starting import fork, look_around, sealed, spawn
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """The engine's pipe: calls that wait, and the wish to stop. The end of the guard is the end of the engine."""
+    """The engine's pipe: calls that wait, the wish to stop, and what calls will have in common. The end of the guard is the end of the engine."""
 
     def __init__(self, fd: int, guard: int, will: int) -> None:
         self.fds = {fd, guard}
@@ -48,6 +48,8 @@ class Control:
             if "control" in message:
                 self.stop = True
                 self.kill = self.kill or message["control"] == "kill"
+            elif "closed" in message and "step" not in message:
+                look_around(message["closed"])
             else:
                 self.calls.append(message)
 

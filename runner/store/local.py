@@ -147,6 +147,8 @@ class LocalStore:
         try:
             if self._fill(connection):
                 self.notices.append("the index was missing or damaged; it was made anew from the journals")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else who opens it next reads all of that once more
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise EnvironmentFailure(f"{place}: {error}") from error
@@ -167,10 +169,12 @@ class LocalStore:
     def _connect(place: str) -> sqlite3.Connection:
         import sqlite3
 
+        new = not os.path.exists(place)
         connection = sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA busy_timeout=30000")
+        # What a power cut takes from the index is in the journals; a new one is synced once, when it is filled.
+        connection.execute(f"PRAGMA synchronous={'OFF' if new else 'NORMAL'}")
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")  # what a power cut takes from the index is in the journals
         return connection
 
     def _read_only(self, place: str) -> sqlite3.Connection:
@@ -208,7 +212,6 @@ class LocalStore:
             ended = [record.ended] if record.ended else []
             self._enter(connection, record.id, [record.started, *record.steps.values(), *ended], record.id)
         connection.execute("COMMIT")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else who opens it next reads all of that once more
         return len(records)
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
