@@ -142,6 +142,12 @@ def is_plan(path: str) -> bool:
     return (path.endswith(".json") or b'"format_version"' in head) and b'"apiVersion"' not in head
 
 
+def refuse_plan(file: str) -> None:
+    """Raise UsageError for a file that is a plan, where a request is needed."""
+    if is_plan(file):
+        raise UsageError(f"{file} is a plan, not a request", help="`runner plan --check` it, or `runner apply` it")
+
+
 def load_plan(path: str) -> dict[str, Any]:
     """Return what a plan file holds; raises Invalid for one that is not what was written."""
     try:

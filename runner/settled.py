@@ -71,13 +71,19 @@ def mark_of(path: str) -> tuple[int, int, int, int]:
     return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _place(args: Sequence[str]) -> str | None:
-    """Return where the answer to `apply FILE [-p NAME=VALUE]...` or `plan FILE ...` is kept; None for what is always found
-    out anew."""
+def plain(args: Sequence[str]) -> tuple[str, str, tuple[str, ...]] | None:
+    """Return command, file and parameters of `apply FILE [-p NAME=VALUE]...` and `plan FILE ...`; None of what has other options."""
     if len(args) < 2 or args[0] not in ("apply", "plan") or args[1].startswith("-"):
         return None
     rest = args[2:]
     if any(word not in ("-p", "--param") for word in rest[::2]) or len(rest) % 2:
+        return None
+    return args[0], args[1], tuple(rest[1::2])
+
+
+def _place(args: Sequence[str]) -> str | None:
+    """Return where the answer is kept; None for what is always found out anew."""
+    if plain(args) is None:
         return None
     root = os.path.dirname(os.path.realpath(args[1]))
     while not any(os.path.exists(f"{root}/{name}") for name in ("runner.toml", ".git")):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 import sys
 import warnings
 
-import click
-
-from .. import __version__
-from ..errors import Invalid, RunnerError
+from .. import console
+from ..settled import plain
 
 COMMANDS = {
     "validate": "Check pipeline and run files.",
@@ -40,84 +37,20 @@ COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
-    """Knows its commands by name; imports one when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        found = importlib.import_module(f".{name}", __name__).command
-        assert isinstance(found, click.Command)
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        from ..errors import nearest
-
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"no command `{args[0]}`. {nearest(args[0], COMMANDS)}".strip(), ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, message="runner %(version)s")
-def group() -> None:
-    """Run pipelines that are written in YAML, whole or in part.
-
-    \b
-    runner apply pipelines/abalone/runs/full.yaml          run a pipeline
-    runner plan  pipelines/abalone/runs/train-only.yaml    see what a part of it would run and reuse
-    runner apply pipelines/abalone/runs/train-only.yaml    run that part
-    runner runs                                            what ran
-    """
-
-
 def run(args: list[str]) -> int:
     """Run a command; return its exit code."""
     if not sys.warnoptions:  # what Python wonders about in a `pattern` is said to nobody who could heed it
         warnings.simplefilter("ignore", FutureWarning)
     gc.disable()  # planning makes many values and no rings; looking for rings would take a fifth of its time
-    try:
-        code = group.main(args, prog_name="runner", standalone_mode=False)
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Abort:
-        return 130
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except RunnerError as error:
-        sys.stdout.flush()
-        print(
-            str(error)
-            .encode(sys.stderr.encoding or "utf-8", "backslashreplace")
-            .decode(sys.stderr.encoding or "utf-8"),
-            file=sys.stderr,
-        )
-        if isinstance(error, Invalid) and os.environ.get("GITHUB_ACTIONS") == "true":
-            from ..reporters.annotations import diagnostic_lines
+    return console.ended(lambda: _command(args))
 
-            print(*diagnostic_lines(error.diagnostics), sep="\n", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone, and with it the wish for more
-        return 0
-    except Exception:
-        import traceback
 
-        traceback.print_exc()
-        print(
-            f"\nThis is a bug of runner {__version__}, not of your files. Please report it with the lines above.",
-            file=sys.stderr,
-        )
-        return 70
+def _command(args: list[str]) -> int:
+    if (simple := plain(args)) is not None and not os.path.isdir(simple[1]):
+        from .. import session  # there is no option to parse: the parser takes 10 ms to load
+
+        command, file, params = simple
+        return session.apply(file, params) if command == "apply" else session.plan(file, params)
+    from .group import parsed
+
+    return parsed(args)

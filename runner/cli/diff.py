@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import complete_runs, epilog, notices, output_option, store_option, the_store
+from ..console import notices, the_store
+from .options import complete_runs, epilog, output_option, store_option
 
 
 @click.command(epilog=epilog(0, 2, 5, 6))

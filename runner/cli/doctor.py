@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import epilog, here, output_option, store_option
+from ..console import here
+from .options import epilog, output_option, store_option
 
 
 @click.command(epilog=epilog(0, 6))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import complete_runs, epilog, output_option, store_option, the_store
+from ..console import the_store
+from .options import complete_runs, epilog, output_option, store_option
 
 if TYPE_CHECKING:
     from ..store.local import LocalStore

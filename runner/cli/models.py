@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import epilog, output_option, store_option, the_store
+from ..console import the_store
+from .options import epilog, output_option, store_option
 
 if TYPE_CHECKING:
     from ..store.local import LocalStore

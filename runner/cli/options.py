@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from ..project import Project, Settings
-    from ..store.local import LocalStore
+from ..console import the_store
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -48,61 +45,6 @@ def epilog(*codes: int) -> str:
         7: "the run waits for an approval or callback", 130: "ended by a signal (129, 130, 143)",
     }  # fmt: skip
     return "Exit codes: " + ", ".join(f"{code} {texts[code]}" for code in codes) + "."
-
-
-def here() -> tuple[Project, Settings]:
-    """Return the project of the current folder."""
-    from ..project import Project
-
-    project = Project.of(os.path.join(os.getcwd(), "x"))
-    return project, project.settings()
-
-
-def the_store(given: str | None) -> LocalStore:
-    """Return the store of the current folder, which need not be there."""
-    from .. import app
-
-    project, settings = here()
-    return app.open_store(project, settings, given, create=False)
-
-
-def workers_of(given: int | None) -> int | None:
-    """Return --workers, else RUNNER_WORKERS."""
-    text = os.environ.get("RUNNER_WORKERS", "")
-    if given is None and text:
-        if not text.isdigit() or not 0 < int(text) <= 1024:
-            raise click.UsageError(f"RUNNER_WORKERS is {text!r}; a number from 1 to 1024 is expected")
-        return int(text)
-    return given
-
-
-def overrides(params: tuple[str, ...]) -> dict[str, str]:
-    """Return `-p name=value` options as a mapping."""
-    out = {}
-    for text in params:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"-p {text}: write NAME=VALUE")
-        out[name] = value
-    return out
-
-
-def notices(store: LocalStore) -> None:
-    for notice in store.notices:
-        click.echo(f"note: {notice}", err=True)
-    store.notices.clear()
-
-
-def tell(text: str) -> None:
-    """Print what is waited for."""
-    click.echo(text, err=True)
-
-
-def color(stream: Any) -> bool:
-    """Whether to colour what goes to a stream."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
 
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import complete_runs, epilog, store_option, tell, the_store
+from ..console import tell, the_store
+from .options import complete_runs, epilog, store_option
 
 
 @click.command(epilog=epilog(0, 2, 4, 5, 6))

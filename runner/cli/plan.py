@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import Invalid, RunnerError, UsageError
-from .options import epilog, notices, output_option, overrides, store_option, tell, workers_of, workers_option
+from ..console import notices, overrides, tell, workers_of
+from ..errors import Invalid, RunnerError
+from .options import epilog, output_option, store_option, workers_option
 
 if TYPE_CHECKING:
-    from ..app import Asked
     from ..planning import Planned
-    from ..store.local import LocalStore
 
 
 @click.command(epilog=epilog(0, 2, 3, 4, 5, 6) + " With --detailed-exitcode: 10 if something would run.")
@@ -60,48 +59,33 @@ def command(
     runner plan run.yaml --accept preprocess --reason "only a comment" -w
     runner plan runs --base origin/main -o markdown
     """
-    from .. import app, planning
+    from .. import session
 
     _refuse_mix(file, check, accept, reason, write, base, out)
     if check:
         return _check(file, store, form)
     if os.path.isdir(file):
         return _folder(file, base, out, workers_of(workers), detailed_exitcode, form, store)
-    if planning.is_plan(file):
-        raise UsageError(f"{file} is a plan, not a request", help="`runner plan --check` it, or `runner apply` it")
+    if accept and not _accepted(file, params, accept, reason or "", write, store):
+        return 0
+    return session.plan(file, params, workers, form, store, out, references, detailed_exitcode)
+
+
+def _accepted(
+    file: str, params: tuple[str, ...], accept: tuple[str, ...], reason: str, write: bool, store: str | None
+) -> bool:
+    """Print the stanza that accepts findings, or write it; return whether it was written, so that there is a new plan."""
+    from .. import app, planning
+
+    planning.refuse_plan(file)
     asked = app.read(file, overrides(params), store)
     opened = app.open_store(asked.project, asked.project.settings(), store, create=False)
-    if accept:
-        stanza = planning.accept(asked, opened, accept, reason or "", file if write else None)
-        if not write:
-            click.echo(stanza, nl=False)
-            return 0
-        click.echo(f"wrote `accept` for {', '.join(accept)} into {file}", err=True)
-        asked = app.read(file)
-    with opened.in_use(tell):
-        made = planning.planned(asked, opened, workers_of(workers), references)
-        notices(opened)
-        if out:
-            planning.write_plan(out, made, opened)
-        shown = _shown(made, form)
-        click.echo(shown)
-        _warn(asked, made, opened)
-        _annotate(made)
-        code = _code(made, opened, detailed_exitcode)
-        if form == "text" and not (references or store or workers or out or accept or detailed_exitcode):
-            _keep(["plan", file, *(word for param in params for word in ("-p", param))], shown, asked, made, opened)
-        return code
-
-
-def _keep(args: list[str], shown: str, asked: Asked, made: Planned, opened: LocalStore) -> None:
-    """Keep what was shown of a plan that finds nothing to do, to show it again at once."""
-    from .. import app, settled
-
-    if made.plan.findings or made.plan.runs or not opened.exists:
-        return
-    run = app.earlier(made.plan, opened)
-    if run and (found := app.standing(asked, made.plan, opened, run)):
-        settled.keep(args, shown, *found)
+    stanza = planning.accept(asked, opened, accept, reason, file if write else None)
+    if not write:
+        click.echo(stanza, nl=False)
+        return False
+    click.echo(f"wrote `accept` for {', '.join(accept)} into {file}", err=True)
+    return True
 
 
 def _refuse_mix(
@@ -119,46 +103,12 @@ def _refuse_mix(
         raise click.UsageError("--accept goes with one run file")
 
 
-def _shown(made: Planned, form: str) -> str:
-    from ..reporters import json, markdown, text
-
-    forms = {"text": text.plan_text, "json": json.plan_json, "markdown": markdown.plan_markdown}
-    return forms[form](made.plan, made.estimate, made.candidates)
-
-
-def _warn(asked: Asked, made: Planned, opened: LocalStore) -> None:
-    from .. import app
-
-    for warning in asked.pipeline.warnings:
-        click.echo(str(warning), err=True)
-    for name, what in app.lacks(made.plan, asked.project, opened, app.machine_memory(made.plan)):
-        click.echo(f"warning[W310]: step {name}: {what}", err=True)
-
-
-def _annotate(made: Planned) -> None:
-    """In CI, tell findings where a reviewer sees them; on stderr, since stdout may be a comment."""
-    from ..reporters import annotations
-
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations.finding_lines(made.plan):
-            click.echo(line, err=True)
-
-
 def _annotate_mistakes(error: RunnerError) -> None:
     from ..reporters import annotations
 
     if isinstance(error, Invalid) and os.environ.get("GITHUB_ACTIONS") == "true":
         for line in annotations.diagnostic_lines(error.diagnostics):
             click.echo(line, err=True)
-
-
-def _code(made: Planned, opened: LocalStore, detailed: bool) -> int:
-    from .. import engine
-
-    engine.verify_kept(made.plan, opened, whole=False)
-    if made.plan.findings:
-        return 3
-    return 10 if detailed and made.plan.runs else 0
 
 
 def _check(file: str, store: str | None, form: str) -> int:
@@ -178,7 +128,7 @@ def _folder(
     folder: str, base: str | None, out: str | None, workers: int | None, detailed: bool, form: str, store: str | None
 ) -> int:
     """Plan each request below a folder; one that cannot be planned is told, and the rest goes on."""
-    from .. import app, planning
+    from .. import app, planning, session
     from ..changes import changed_since, requests_below
     from ..reporters import json, markdown, text
 
@@ -197,7 +147,7 @@ def _folder(
             opened = app.open_store(asked.project, asked.project.settings(), store, create=False)
             with opened.in_use(tell):
                 made = planning.planned(asked, opened, workers, False)
-                codes.append(_code(made, opened, detailed))
+                codes.append(session.code_of(made, opened, detailed))
         except RunnerError as error:
             if changed is not None and not planning.concerns(path, error, changed):
                 continue
@@ -206,7 +156,7 @@ def _folder(
             codes.append(error.exit_status)
             continue
         notices(opened)
-        _annotate(made)
+        session.annotate(made)
         results.append((path, made))
         if out:
             planning.write_plan(

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import (
-    complete_runs,
-    epilog,
-    here,
-    output_option,
-    store_option,
-    tell,
-    the_store,
-    workers_of,
-    workers_option,
-)
+from ..console import here, tell, the_store, workers_of
+from .options import complete_runs, epilog, output_option, store_option, workers_option
 
 
 @click.command(epilog=epilog(0, 1, 2, 4, 5, 6, 7, 130))
@@ -35,7 +26,7 @@ def command(run: str, junit: str | None, workers: int | None, form: str, store: 
     from .. import app, engine
     from ..errors import Moved, UsageError
     from ..request import request_of_json
-    from .apply import start
+    from ..session import start
 
     opened = the_store(store)
     id = opened.resolve(run)

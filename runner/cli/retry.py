@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import complete_runs, epilog, here, output_option, store_option, the_store, workers_option
+from ..console import here, the_store
+from .options import complete_runs, epilog, output_option, store_option, workers_option
 
 
 @click.command(epilog=epilog(0, 1, 2, 3, 4, 5, 6, 7, 130))
@@ -24,7 +25,7 @@ def command(run: str, show: bool, workers: int | None, form: str, store: str | N
     """
     from .. import app
     from ..select import quoted
-    from .apply import perform
+    from ..session import perform
 
     opened = the_store(store)
     id = opened.resolve(run)

@@ -7,9 +7,10 @@ import time
 
 import click
 
+from ..console import here, the_store
 from ..record import RunRecord
 from ..store.local import LocalStore
-from .options import complete_runs, epilog, here, store_option, the_store
+from .options import complete_runs, epilog, store_option
 
 
 @click.command(epilog=epilog(0, 2, 5, 6))
@@ -43,7 +44,7 @@ def _end_waiting(opened: LocalStore, record: RunRecord, by: str) -> int:
     from ..engine import Stop
     from ..errors import RunnerError
     from ..planning import estimated
-    from .apply import start
+    from ..session import start
 
     project, settings = here()
     try:

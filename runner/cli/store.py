@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import epilog, here, notices, output_option, store_option, tell, the_store
+from ..console import here, notices, tell, the_store
+from .options import epilog, output_option, store_option
 
 if TYPE_CHECKING:
     from ..store import Damage
@@ -82,7 +83,7 @@ def _repair(opened: LocalStore, found: list[Damage], form: str, store: str | Non
     """Run the producers of what is lost again; one that cannot be planned is told, and the rest goes on."""
     from .. import repair
     from ..errors import RunnerError
-    from .apply import perform
+    from ..session import perform
 
     with opened.in_use(tell):
         repair.put_aside(opened, found)

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from ..collect import Answer, WrongOutput, answer
+from ..console import the_store
 from ..errors import Moved, UsageError
 from ..record import StepWaiting
 from ..store.local import LocalStore
-from .options import the_store
 
 
 def waiting_step(run: str, step: str, store: str | None, kind: str) -> tuple[LocalStore, str, StepWaiting]:
