@@ -18,6 +18,8 @@ from .processes import become_subreaper, children
 
 @dataclass
 class _Worker:
+    """A worker process, from the engine's side: its pipes, and the call that it has."""
+
     pid: int
     input: int
     output: int
