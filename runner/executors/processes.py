@@ -11,7 +11,7 @@ import time
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Iterator, Set
     from typing import Any
 
 
@@ -55,13 +55,15 @@ def parent(pid: int) -> int:
         return 0
 
 
-def descendants() -> list[int]:
-    found, todo = [], children()
+def descendants() -> Iterator[int]:
+    """Yield all that descends from this process, the youngest child first: what forks again and again lives for a moment,
+    and leaves a hundred dead that would be looked at before it.
+    """
+    todo = children()
     while todo:
         pid = todo.pop()
-        found.append(pid)
+        yield pid
         todo += children(pid)
-    return found
 
 
 def send(pidfd: int, number: int) -> None:
@@ -69,9 +71,13 @@ def send(pidfd: int, number: int) -> None:
         signal.pidfd_send_signal(pidfd, number)
 
 
-def send_all(spare: Set[int], number: int) -> None:
-    """Signal every descendant but `spare`. Each is held first and then looked at again: a number may change hands."""
+def send_all(spare: Set[int], number: int) -> set[int]:
+    """Signal every descendant but `spare`; return which there were. Each is held first and then looked at again: a number
+    may change hands.
+    """
+    found = set()
     for pid in descendants():
+        found.add(pid)
         if pid in spare:
             continue
         try:
@@ -81,6 +87,7 @@ def send_all(spare: Set[int], number: int) -> None:
         if _is_below(pid):
             send(pidfd, number)
         os.close(pidfd)
+    return found
 
 
 def _is_below(pid: int) -> bool:
@@ -93,9 +100,7 @@ def _is_below(pid: int) -> bool:
 def kill_all(spare: Set[int]) -> None:
     """Kill every descendant but `spare`, and at once what these have forked meanwhile."""
     for _ in range(100):
-        before = set(descendants())
-        send_all(spare, signal.SIGKILL)
-        if before >= set(descendants()):
+        if send_all(spare, signal.SIGKILL) >= set(descendants()):
             return
 
 
@@ -108,8 +113,11 @@ def childless() -> bool:
     return False
 
 
-def reap(spare: Set[int]) -> list[int]:
-    """Collect ended children but those of `spare`; return the pids that are still there."""
+def reap(spare: Set[int]) -> tuple[list[int], bool]:
+    """Collect ended children but those of `spare`; return the pids that are still there, and whether there were any.
+
+    Where all of them have ended it must be looked again: the last may have started another after it was listed.
+    """
     left = [pid for pid in descendants() if pid not in spare]
     alive = []
     for pid in left:
@@ -119,7 +127,7 @@ def reap(spare: Set[int]) -> list[int]:
             done = 0 if os.path.exists(f"/proc/{pid}") else pid
         if not done:
             alive.append(pid)
-    return alive
+    return alive, bool(left)
 
 
 def end_all(spare: Set[int]) -> None:
@@ -127,10 +135,10 @@ def end_all(spare: Set[int]) -> None:
     empty = 0
     while empty < 2:
         kill_all(spare)
-        alive = reap(spare)
+        alive, found = reap(spare)
         if alive and not any(map(_may_end, alive)):
             return  # programs with the rights of another user (sudo): they can only be waited for
-        empty = 0 if alive else empty + 1
+        empty = 0 if found else empty + 1
         if alive:
             time.sleep(0.005)
 

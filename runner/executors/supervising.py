@@ -186,9 +186,10 @@ def _supervise(
         if status is not None:
             if not spare and childless():
                 break
-            alive = reap(spare)
-            if alive:
+            alive, found = reap(spare)
+            if found:
                 empty = 0
+            if alive:
                 if call["boxed"]:
                     end_all(spare)  # its sandbox is ending anyway: what is left was told nothing of its own
                 elif not leftover:
@@ -198,7 +199,7 @@ def _supervise(
                 elif force and killed_at is None:
                     continue
             else:
-                empty += 1
+                empty += not found
                 if empty >= 2:
                     break
                 continue
