@@ -54,13 +54,11 @@ def overrides(params: tuple[str, ...]) -> dict[str, str]:
 
 def say(text: str, err: bool = False) -> None:
     """Print a line at once; a reader that has gone away ends nothing."""
+    stream = sys.stderr if err else sys.stdout
     try:
-        print(text, flush=True, file=sys.stderr if err else sys.stdout)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except UnicodeEncodeError:
-        stream = sys.stderr if err else sys.stdout
         print(_writable(text, stream), flush=True, file=stream)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2 if err else 1)
 
 
 def tell(text: str) -> None:
@@ -82,6 +80,7 @@ def color(stream: Any) -> bool:
 
 
 def _writable(text: str, stream: Any) -> str:
+    """Return a text as the stream can take it: what its encoding lacks as escapes."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
