@@ -3,6 +3,7 @@
 python -m benchmarks.sleeping FOLDER               all workflows of a folder, as a Markdown table
 python -m benchmarks.sleeping FOLDER --only NAME   one of them
 python -m benchmarks.sleeping FOLDER --workers 8   so many steps at once; sleeping takes no processor
+python -m benchmarks.sleeping FOLDER --known       a second run of each, which knows what its steps took
 
 Each step sleeps a thousandth of the time that its task took when it was recorded, and tells when it began and ended.
 No schedule is shorter than the longest path, nor than all work shared by the workers. A run must end within that, or
@@ -67,7 +68,7 @@ def write(workflow: Workflow, seconds: Mapping[str, float], folder: Path, worker
             f"      for file in {' '.join(names)}; do echo $file > $file; done",
             f"    outputs: {{times: {{type: file}}, {', '.join(f'{name}: {{type: file}}' for name in names)}}}",
         ]
-    request = f"apiVersion: runner/v1\nkind: Run\npipeline: pipeline.yaml\nconcurrency: {{workers: {workers}, cpu: {workers}}}\n"
+    request = f"apiVersion: runner/v1\nkind: Run\npipeline: pipeline.yaml\nmode: full\nconcurrency: {{workers: {workers}, cpu: {workers}}}\n"
     folder.mkdir(parents=True)
     for place, text in {"runner.toml": "", "pipeline.yaml": "\n".join(lines) + "\n", "run.yaml": request}.items():
         (folder / place).write_text(text)
@@ -121,10 +122,11 @@ def most_at_once(spans: Sequence[tuple[float, float]]) -> int:
     return most
 
 
-def check(path: Path, folder: Path, workers: int) -> Row:
+def check(path: Path, folder: Path, workers: int, known: bool) -> Row:
     workflow, seconds = load(path), times(path)
     project = write(workflow, seconds, folder, workers)
-    done, whole = run("apply", "run.yaml", "--workers", str(workers), folder=folder)
+    for _ in range(1 + known):
+        done, whole = run("apply", "run.yaml", "--again", "--workers", str(workers), folder=folder)
     if done.returncode:
         raise RuntimeError(f"{path.stem} ended with {done.returncode}: {done.stderr.strip()[-400:]}")
     spans = measured(project)
@@ -151,6 +153,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="where the *.json files are")
     parser.add_argument("--only", metavar="NAME", help="one workflow: the name of its file without .json")
     parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--known", action="store_true", help="measure a second run, which knows what its steps took")
     options = parser.parse_args()
     paths = sorted(options.folder.glob(f"{options.only or '*'}.json"))
     if not paths:
@@ -159,7 +162,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for path in paths:
             try:
-                rows.append(check(path, Path(scratch) / path.stem, options.workers))
+                rows.append(check(path, Path(scratch) / path.stem, options.workers, options.known))
             except Unfit as error:
                 refused.append(f"{path.stem} is refused: {error}")
     print("\n".join(table(rows, options.workers)))
