@@ -26,7 +26,8 @@ class ForkServer:
     def __init__(self) -> None:
         self.socket, theirs = _socket.socketpair()
         command = [sys.executable, "-I", "-S", "-X", "utf8", _PROGRAM]
-        files = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
+        # Not the runner's output: who reads that waits until nobody holds it any more.
+        files = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0), (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
         try:
             self.pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=files, setsid=True)
         finally:
@@ -51,11 +52,11 @@ class ForkServer:
         return pid, our_output, our_input
 
     def status(self, pid: int) -> int:
-        """Wait for the end of a worker; return its wait status."""
+        """Wait for the end of a worker; return its wait status. What another one forked, which is gone, has become ours."""
         try:
             return self._ask(pid, [])
-        except ConnectionError:
-            return os.waitpid(pid, 0)[1]  # a child of the process that is gone has become ours, the subreaper
+        except (ConnectionError, ChildProcessError):
+            return os.waitpid(pid, 0)[1]
 
     def _ask(self, number: int, fds: list[int]) -> int:
         packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
@@ -111,8 +112,16 @@ def serve() -> NoReturn:
             for fd in fds:
                 os.close(fd)
         else:
-            answer = os.waitpid(int.from_bytes(number, "little"), 0)[1]
+            answer = _wait(int.from_bytes(number, "little"))
         asked.send(answer.to_bytes(_NUMBER, "little", signed=True))
+
+
+def _wait(pid: int) -> int:
+    """Return the wait status of a child, or less than 0: the error."""
+    try:
+        return os.waitpid(pid, 0)[1]
+    except OSError as error:
+        return -(error.errno or 1)
 
 
 def _fork() -> int:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """The engine's pipe: calls that wait, the wish to stop, and what calls will have in common. The end of the guard is the end of the engine."""
+    """The engine's pipe: calls that wait, the wish to stop, and what calls will have in common. The end of the guard is the
+    end of the engine.
+    """
 
     def __init__(self, fd: int, guard: int, will: int) -> None:
         self.fds = {fd, guard}

@@ -264,8 +264,8 @@ def test_the_process_that_workers_are_forked_from_can_be_killed_at_any_time(proj
     [server] = kit.children(process.pid)
     os.kill(server, signal.SIGKILL)
     (project.beside / "go").touch()
-    process.communicate(timeout=30)
-    assert (process.returncode, project.statuses()) == (0, dict.fromkeys("abc", "succeeded"))
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, project.statuses(), err) == (0, dict.fromkeys("abc", "succeeded"), "")
     assert left_after(0, people, str(project.root)) == []
 
 
