@@ -53,9 +53,15 @@ def estimate(plan: Plan, past: Mapping[str, Sequence[float]], workers: int) -> E
 
 
 def turns(plan: Plan, found: Estimate) -> dict[str, float]:
-    """Return `ranks` of the steps of a plan; a step that never ran is taken to last as long as the others do."""
+    """Return `ranks` of the steps of a plan; a step that never ran is taken to last as long as the others do.
+
+    Where nothing is known there are none, nor for one worker, whom no order makes faster: as in the file, what stands
+    together ends together.
+    """
     known = [time.median for time in found.steps.values()]
-    usual = _median(known) if known else 1.0
+    if not known or found.workers == 1:
+        return {}
+    usual = _median(known)
     steps = plan.pipeline.steps
     runs = [name for name in plan.runs if steps[name].has_process or steps[name].deferred]
     return ranks({n: found.steps[n].median if n in found.steps else usual for n in runs}, plan.graph)
@@ -65,13 +71,13 @@ def ranks(durations: Mapping[str, float], graph: Graph) -> dict[str, float]:
     """Return for each step how long it takes from its begin to the last end that it holds up, to one digit.
 
     Of steps that may begin, the one with most behind it does, so that at the end none is left alone with a long way to
-    go. To one digit, and to tenths of a second, because two runs never take the same: what differs less keeps the order
-    of the file.
+    go. To one digit, and to whole seconds, because two runs never take the same: what differs less keeps the order of
+    the file.
     """
     behind: dict[str, float] = {}
     for name in reversed(graph.order):
         behind[name] = durations.get(name, 0.0) + max([behind[after] for after in graph.after[name]], default=0.0)
-    return {name: float(f"{seconds:.1g}") if seconds >= 1 else round(seconds, 1) for name, seconds in behind.items()}
+    return {name: float(f"{seconds:.1g}") if seconds >= 10 else round(seconds) for name, seconds in behind.items()}
 
 
 def makespan(names: Collection[str], durations: Mapping[str, float], graph: Graph, workers: int) -> float:
