@@ -300,7 +300,7 @@ class _Builder:
         documents = 0
         for count, event in enumerate(_events(self.text)):
             kind = type(event)
-            if kind is scalar:  # two thirds of all: nothing is called for a text that is only that
+            if kind is scalar:  # two thirds of all: what is only a text is resolved by nobody
                 value = text = event.value
                 if event.tag or (not event.style and (text in _WORDS or text[0] in _MAYBE_NUMBER)):
                     value = self._resolved(event, frame)
@@ -312,14 +312,7 @@ class _Builder:
                     continue
                 frame.nodes += 1
                 frame.bytes += len(text)
-                if frame.pairs is None:
-                    frame.items.append(value)
-                elif frame.key is None:
-                    frame.key = self._key(frame, value, event)
-                else:
-                    if frame.key is not _BAD:
-                        frame.pairs[frame.key] = value
-                    frame.key = None
+                self._put(frame, value, event)
             elif kind in starts:
                 if event.tag:
                     self._tag(event)

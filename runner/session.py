@@ -63,11 +63,7 @@ def _show(plan: Plan, estimate: Estimate, form: str) -> None:
     from .reporters import text
 
     say(text.plan_text(plan, estimate), err=form == "json")
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        from .reporters import annotations
-
-        for line in annotations.finding_lines(plan):
-            say(line, err=True)
+    annotate(plan)
 
 
 def perform(
@@ -173,11 +169,11 @@ def start(
         extra.append(report)
     if os.environ.get("GITHUB_ACTIONS") == "true":
 
-        def annotate(event: Event) -> None:
+        def tell_ci(event: Event) -> None:
             for line in annotations.lines(event, made):
                 say(line, err=form == "json")
 
-        extra.append(annotate)
+        extra.append(tell_ci)
 
     def go(*reporters: app.Reporter) -> int:
         return app.apply(
@@ -238,7 +234,7 @@ def plan(
         shown = _shown(made, form)
         say(shown)
         _warn(asked, made, opened)
-        annotate(made)
+        annotate(made.plan)
         code = code_of(made, opened, detailed)
         if form == "text" and not (references or store or workers or out or detailed):
             _keep(["plan", file, *(word for param in params for word in ("-p", param))], shown, asked, made, opened)
@@ -272,12 +268,12 @@ def _warn(asked: Asked, made: Planned, opened: LocalStore) -> None:
         say(f"warning[W310]: step {name}: {what}", err=True)
 
 
-def annotate(made: Planned) -> None:
+def annotate(plan: Plan) -> None:
     """In CI, tell findings where a reviewer sees them; on stderr, since stdout may be a comment."""
     from .reporters import annotations
 
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations.finding_lines(made.plan):
+        for line in annotations.finding_lines(plan):
             say(line, err=True)
 
 

@@ -156,7 +156,7 @@ def _folder(
             codes.append(error.exit_status)
             continue
         notices(opened)
-        session.annotate(made)
+        session.annotate(made.plan)
         results.append((path, made))
         if out:
             planning.write_plan(
