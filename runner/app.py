@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import engine, sealing
+from .case import Case, Today
+from .causes import Cause, changed_steps
 from .decide import Cut, Decision, Kept, Reuse, Run, Skip
 from .document import Document, Keys
 from .errors import (
@@ -29,7 +31,7 @@ from .executors.redact import SHORTEST
 from .executors.starting import find
 from .expand import Known, deferred, expand
 from .expression import EvaluationError, Template
-from .fingerprint import Before, Cause, artifacts
+from .fingerprint import Before, artifacts
 from .frozen import frozen
 from .graph import Graph
 from .params import parse_value, resolve_params, widen
@@ -43,7 +45,6 @@ from .select import SelectorError, selection_of, touched, written_as
 from .store import Store
 from .store.local import LocalStore
 from .values import alike
-from .verdict import Case, Today, changed_steps
 
 if TYPE_CHECKING:
     from .environments import Venv

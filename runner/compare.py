@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from .fingerprint import Cause, Produced, differences, shown
+from .causes import Cause, differences, shown
+from .fingerprint import Produced
 from .frozen import frozen
 from .record import RunRecord, StepEnded
 from .values import alike, digest_of, plain

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
 
+from .case import NO_RUN, Case
+from .causes import own_causes
 from .errors import SelectionError
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, evaluate, holds, settle
@@ -15,7 +17,7 @@ from .gate import Closed, Start, gate
 from .pipeline import WAITS, Step
 from .record import RunRecord, StepEnded
 from .select import Facts, SelectorError, expand, statuses_of
-from .verdict import NO_RUN, SAME, Case, Standing, Verdict, own_causes
+from .verdict import SAME, Standing, Verdict
 
 
 @frozen(kw_only=True)

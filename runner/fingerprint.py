@@ -11,12 +11,11 @@ from dataclasses import field, replace
 from typing import Any
 
 from . import expression
-from .errors import printable
 from .expression import Bound, EvaluationError, Ref, Template
 from .frozen import frozen
 from .params import check_value
 from .pipeline import Pipeline, ProjectPath, Runtime, Step, overlapping, relative
-from .values import Artifact, Marked, alike, digest_of, file_name, marked, plain, plain_json, short, text_of
+from .values import Artifact, Marked, digest_of, file_name, marked, plain, plain_json, text_of
 
 FORMAT = 1
 
@@ -509,107 +508,3 @@ class _Evaluation:
 def holds(conditions: list[Any]) -> bool:
     """Return whether all evaluated conditions are true."""
     return all(value is True for value in conditions)
-
-
-# --- why two recipes differ -------------------------------------------------------------------------------------
-
-
-@frozen
-class Cause:
-    """One reason why a step would not do the same again: what it was then and is now."""
-
-    kind: str  # param code env input upstream
-    name: str
-    then: str = ""
-    now: str = ""
-    causes: tuple[Cause, ...] = ()  # of the step upstream
-
-    def __str__(self) -> str:
-        inner = f" ({'; '.join(map(str, self.causes))})" if self.causes else ""
-        change = (
-            f": {_brief(self.then)} -> {_brief(self.now)}"
-            if self.then and self.now
-            else f": {self.then}"
-            if self.then
-            else ""
-        )
-        return f"{self.kind} {self.name}{change}{inner}"
-
-    def to_json(self) -> dict[str, Any]:
-        out: dict[str, Any] = {"kind": self.kind, "name": self.name}
-        if self.then or self.now:
-            out.update(then=self.then, now=self.now)
-        return {**out, "causes": [c.to_json() for c in self.causes]} if self.causes else out
-
-
-def differences(
-    then: Mapping[str, Any], now: Mapping[str, Any], params_then: Mapping[str, Any], params_now: Mapping[str, Any]
-) -> tuple[Cause, ...]:
-    """Return the causes for which recipe `now` is not recipe `then`, apart from upstream outputs."""
-    causes: list[Cause] = []
-    for name in sorted({*params_then, *params_now}):
-        old, new = params_then.get(name), params_now.get(name)
-        if not alike(old, new):
-            same_name = isinstance(old, dict) and isinstance(new, dict) and old.get("name") == new.get("name")
-            causes.append(
-                Cause(
-                    "input" if same_name else "param",
-                    name,
-                    shown(old, name in params_then),
-                    shown(new, name in params_now),
-                )
-            )
-    code_then = {path: digest for path, executable, digest in then.get("code", [])}
-    code_now = {path: digest for path, executable, digest in now.get("code", [])}
-    for path in sorted({*code_then, *code_now}):
-        if code_then.get(path) != code_now.get(path):
-            causes.append(Cause("code", path, code_then.get(path) or "none", code_now.get(path) or "none"))
-    if not causes and then.get("code") != now.get("code"):
-        causes.append(Cause("code", "executable bits"))
-    old_inputs, new_inputs = then.get("inputs", {}), now.get("inputs", {})
-    for name in sorted({*old_inputs, *new_inputs}):
-        old, new = old_inputs.get(name), new_inputs.get(name)
-        if old != new and not causes:
-            causes.append(Cause("input", name, shown(old, name in old_inputs), shown(new, name in new_inputs)))
-    if then.get("runtime") != now.get("runtime"):
-        causes.append(Cause("env", "runtime", then.get("runtime") or "none", now.get("runtime") or "none"))
-    old_env, new_env = then.get("env", {}), now.get("env", {})
-    if not causes:
-        for name in sorted({*old_env, *new_env}):
-            if old_env.get(name) != new_env.get(name):
-                causes.append(
-                    Cause(
-                        "env",
-                        name,
-                        shown(old_env.get(name), name in old_env),
-                        shown(new_env.get(name), name in new_env),
-                    )
-                )
-    if not causes:
-        # What no parameter, file or variable explains is an edit of the step itself.
-        own = {**then.get("own", {}), **now.get("own", {})}
-        fields = [f"own.{k}" for k in sorted(own) if then.get("own", {}).get(k) != now.get("own", {}).get(k)]
-        fields += [
-            k
-            for k in ("format", "kind", "outputs", "workdir", "success_codes", "cache_key")
-            if then.get(k) != now.get(k)
-        ]
-        causes += [Cause("code", f"`{f.removeprefix('own.')}` of the step") for f in fields]
-    return tuple(causes)
-
-
-def _brief(text: str) -> str:
-    return short(text) if text.startswith("sha256:") else text
-
-
-def shown(value: Any, present: bool) -> str:
-    """Return a plain value as a short text of one line; two that differ only in what is cut off differ in their digest."""
-    if not present:
-        return "none"
-    if isinstance(value, dict) and set(value) >= {"digest", "name"} and len(value) < 4:
-        mode = ", executable" if value.get("executable") else ""
-        return f"{printable(value['name'])} ({short(value['digest'])}{mode})"
-    if isinstance(value, dict) and set(value) == {"secret", "version"}:
-        return f"secret {value['secret']}" + (f", version {printable(value['version'])}" if value["version"] else "")
-    text = printable(text_of(value) if not isinstance(value, list | dict) else str(value))
-    return text if len(text) <= 60 else f"{text[:45]}... ({short(digest_of(value))})"

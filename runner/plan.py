@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from . import __version__
+from .case import NO_RUN, Case
 from .decide import Decision, Kept, Reuse, Run, Skip, decide
 from .errors import NeedsDecision
 from .expression import EvaluationError
@@ -24,7 +25,7 @@ from .reference import Reference
 from .review import Effect, Finding, GateReport, review
 from .select import Selection
 from .values import alike, digest_of, plain
-from .verdict import NO_RUN, Case, standing
+from .verdict import standing
 
 FORMAT = 1  # of the plan as JSON; a reader refuses a newer one
 # What is shown beside a plan and not bound by its digest: sentences, times, and what may change without changing it.

@@ -6,15 +6,16 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from .case import Case
+from .causes import Cause, shown
 from .decide import Decided, Kept, Reuse, Skip, word
 from .errors import SelectionError
-from .fingerprint import Cause, shown
 from .frozen import frozen
 from .pipeline import Param
 from .reference import unusable
 from .select import quoted, selection_of, written_as
 from .values import alike, plain
-from .verdict import SAME, Case, Gate, Standing, Verdict, content, roots
+from .verdict import SAME, Gate, Standing, Verdict, content, roots
 
 
 @frozen

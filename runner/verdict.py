@@ -7,55 +7,22 @@ be, all that reads them is stale too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .case import NO_RUN, Case
+from .causes import Cause, own_causes, shown
 from .expression import EvaluationError, Template
 from .fingerprint import FORMAT as FINGERPRINT_FORMAT
-from .fingerprint import Before, Cause, Evaluated, World, differences, evaluate, holds, settle, shown
+from .fingerprint import Before, Evaluated, evaluate, holds, settle
 from .frozen import frozen
 from .gate import GOOD, Closed, Start, gate
-from .graph import Graph
-from .pipeline import Pipeline, RunRequest, Step, relative
+from .pipeline import Step, relative
 from .record import RunRecord, StepEnded
-from .reference import Past, Reference
-from .select import Selection
 from .values import alike, canonical, digest_of, plain
 
-NO_RUN: Mapping[str, str] = {}
 SOUND = ("same", "same-by-evidence")  # the others: differs-by-evidence, stale, unknown
-
-
-@frozen
-class Today:
-    """What an earlier result is compared with: today's pipeline, values and files, and all other results."""
-
-    pipeline: Pipeline
-    params: Mapping[str, Any]
-    world: World
-    past: Past
-
-
-@frozen
-class Case:
-    """One request against one reference run: all that planning looks at."""
-
-    today: Today
-    graph: Graph
-    request: RunRequest
-    sources: Mapping[str, str]  # of the params: request, reference or default
-    selection: Selection
-    reference: Reference | None
-    now: float  # UTC seconds, for what expires
-
-    @property
-    def pipeline(self) -> Pipeline:
-        return self.today.pipeline
-
-    def accepts(self, step: str, cause: str) -> bool:
-        """Whether the request accepts this very cause of a step."""
-        return any(a.step == step and len(a.cause) >= 9 and cause.startswith(a.cause) for a in self.request.accept)
 
 
 @frozen
@@ -485,77 +452,6 @@ def content(ended: StepEnded) -> str:
 
 def _mark(value: Any) -> str:
     return "c" + digest_of(value).removeprefix("sha256:")
-
-
-def own_causes(step: Step, ended: StepEnded, today: Today, holder: RunRecord | None) -> tuple[str, tuple[Cause, ...]]:
-    """Return today's fingerprint of `step` on the bytes that it consumed then, and what differs by its own causes.
-
-    `holder` is the run whose record has `ended`: what was read there may have been made under another name.
-    """
-    if step.deferred:
-        return "", ()  # its items have causes, once they are known
-    if step.kind == "foreach":
-        return _items_changed(step, ended)
-    consumed: dict[str, Before] = {}
-    made = {read[0]: read[3] for read in ended.reads}
-    for name in step.reads:
-        record = today.past.run(made[name]) if name in made else None
-        past = record.steps.get(name) if record else None
-        if past is None and name not in made and (record := today.past.run(ended.produced_by)):
-            past = record.steps.get(name)  # of which only the status was read, or nothing was there
-        if past is None and name in made and holder is not None:
-            past = holder.steps.get(name)
-        if past is not None:
-            consumed[name] = past.before()
-    unread = sorted(name for name in step.unguarded if name not in consumed)
-    if unread:
-        return "", tuple(Cause("input", name, "none", "read now") for name in unread)
-    try:
-        # An item that was made when the axis had other values too is the same item: its values are in its name.
-        alone = replace(step, axis_reads=())
-        evaluated = evaluate(alone, today.pipeline, today.params, consumed, today.world, NO_RUN)
-    except EvaluationError as error:
-        return "", (Cause("input", str(error)),)
-    if evaluated.fingerprint == ended.fingerprint:
-        return evaluated.fingerprint, ()
-    causes = differences(ended.recipe, evaluated.recipe, ended.params, evaluated.params)
-    return evaluated.fingerprint, causes or (Cause("code", "definition"),)
-
-
-def _items_changed(step: Step, ended: StepEnded) -> tuple[str, tuple[Cause, ...]]:
-    """Return how the items of a fan-out differ from those that were joined."""
-    old, new = ended.recipe.get("items", []), [name[len(step.name) :] for name in step.items]
-    if old == new:
-        return "", ()
-    before, now = set(old), set(new)
-    changes = [f"{n} is new" for n in new if n not in before] + [f"{n} is gone" for n in old if n not in now]
-    what = "; ".join(changes[:4]) + (f" and {len(changes) - 4} more" if len(changes) > 4 else "")
-    return digest_of([old, new]), (
-        Cause("input", "items", str(len(old)), f"{len(new)} ({what or 'in another order'})"),
-    )
-
-
-CHANGES = {
-    "code": {"code"},
-    "params": {"param"},
-    "inputs": {"input"},
-    "env": {"env"},
-    "any": {"code", "param", "input", "env"},
-}
-
-
-def changed_steps(record: RunRecord, kind: str, today: Today) -> set[str]:
-    """Return the steps that differ now, by their own causes of one kind, from how `record` ran them; new ones too."""
-    found: set[str] = set()
-    for name, step in today.pipeline.steps.items():
-        ended = record.steps.get(name)
-        if ended is None:
-            if name not in record.started.decisions and kind in ("code", "any"):
-                found.add(name)
-            continue
-        if ended.recipe and any(cause.kind in CHANGES[kind] for cause in own_causes(step, ended, today, record)[1]):
-            found.add(name)
-    return found
 
 
 def _told_once(causes: Iterable[Cause], told: set[str]) -> tuple[Cause, ...]:

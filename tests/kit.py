@@ -19,6 +19,8 @@ from typing import Any
 import jsonschema_rs
 
 from runner import document, engine, select
+from runner.case import Case, Today
+from runner.causes import changed_steps
 from runner.compiler import compile_pipeline
 from runner.executors.calls import Call, Outcome
 from runner.expand import expand
@@ -34,7 +36,6 @@ from runner.reference import choose
 from runner.request import compile_request
 from runner.store.memory import MemoryStore
 from runner.values import alike
-from runner.verdict import Case, Today, changed_steps
 
 PLAN_SCHEMA = jsonschema_rs.validator_for(plan_schema())
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from benchmarks import layers
-from runner import decide, verdict
+from runner import causes, decide, verdict
 from runner.decide import Reuse
 from runner.errors import NeedsDecision, ReferenceRunError, SelectionError
 from runner.fingerprint import evaluate
@@ -364,7 +364,7 @@ def test_case_20_planning_many_steps_evaluates_only_what_can_differ(monkeypatch)
     it = lab(text)
     it.apply()
     count = Counter()
-    for module in (verdict, decide):
+    for module in (causes, verdict, decide):
         monkeypatch.setattr(module, "evaluate", lambda *args: count.update([args[0].name]) or evaluate(*args))
     plan = it.plan("select: [s4999]")
     assert (plan.runs, sum(len(r) for r in steps.values()), dict(count)) == (["s4999"], 19990, {"s4999": 2})
