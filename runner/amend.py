@@ -13,17 +13,17 @@ from .planfile import accept_item as _item
 
 
 def amend(text: str, accepted: Sequence[Accepted]) -> str:
-    """Return the text of a run file with `accepted` added; an entry of the same step gets the new cause and reason.
+    """Return the text of a run file with `accepted` added; entries of the same step get the new causes and reasons.
 
     Raises UsageError where the file's form leaves no place for it.
     """
     end = "\r\n" if "\r\n" in text else "\n"
-    for one in accepted:
-        text = _amend(text, one, end)
+    for index, one in enumerate(accepted):
+        text = _amend(text, one, sum(before.step == one.step for before in accepted[:index]), end)
     return text
 
 
-def _amend(text: str, accepted: Accepted, end: str) -> str:
+def _amend(text: str, accepted: Accepted, passed: int, end: str) -> str:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)  # it has just been read as a run file
     value = next((v for k, v in root.value if k.value == "accept"), None)
@@ -34,7 +34,9 @@ def _amend(text: str, accepted: Accepted, end: str) -> str:
     for item in value.value:
         fields = {k.value: v for k, v in item.value}
         if fields["step"].value == accepted.step:
-            return _replace(text, fields, accepted)
+            if not passed:
+                return _replace(text, fields, accepted)
+            passed -= 1  # an entry that has just been written
     if value.flow_style:
         return _into_flow(text, value, accepted)
     last = _last_line(value)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .case import NO_RUN, Today
+from .case import Today
 from .errors import printable
-from .expression import EvaluationError
-from .fingerprint import Before, evaluate
+from .fingerprint import World, outline
 from .frozen import frozen
+from .lineage import Lineage, Made
+from .params import widen
 from .pipeline import Step
 from .record import RunRecord, StepEnded
 from .values import alike, digest_of, short, text_of
@@ -45,59 +46,91 @@ class Cause:
 
 
 def differences(
-    then: Mapping[str, Any], now: Mapping[str, Any], params_then: Mapping[str, Any], params_now: Mapping[str, Any]
+    then: Mapping[str, Any],
+    now: Mapping[str, Any],
+    params_then: Mapping[str, Any],
+    params_now: Mapping[str, Any],
+    middle: Mapping[str, Any] | None = None,
+    unknown: Container[str] = (),
 ) -> tuple[Cause, ...]:
-    """Return the causes for which recipe `now` is not recipe `then`, apart from upstream outputs."""
-    causes: list[Cause] = []
-    for name in sorted({*params_then, *params_now}):
-        old, new = params_then.get(name), params_now.get(name)
-        if not alike(old, new):
-            same_name = isinstance(old, dict) and isinstance(new, dict) and old.get("name") == new.get("name")
-            causes.append(
-                Cause(
-                    "input" if same_name else "param",
-                    name,
-                    shown(old, name in params_then),
-                    shown(new, name in params_now),
-                )
-            )
-    code_then = {path: digest for path, executable, digest in then.get("code", [])}
-    code_now = {path: digest for path, executable, digest in now.get("code", [])}
-    for path in sorted({*code_then, *code_now}):
-        if code_then.get(path) != code_now.get(path):
-            causes.append(Cause("code", path, code_then.get(path) or "none", code_now.get(path) or "none"))
-    if not causes and then.get("code") != now.get("code"):
-        causes.append(Cause("code", "executable bits"))
-    old_inputs, new_inputs = then.get("inputs", {}), now.get("inputs", {})
-    for name in sorted({*old_inputs, *new_inputs}):
-        old, new = old_inputs.get(name), new_inputs.get(name)
-        if old != new and not causes:
-            causes.append(Cause("input", name, shown(old, name in old_inputs), shown(new, name in new_inputs)))
+    """Return all causes for which recipe `now` is not recipe `then`, apart from upstream outputs.
+
+    `middle` is the recipe of today's definition with the parameters of then: what differs between `then` and `middle`
+    is no matter of parameters. Without it, a difference is put down to parameters where putting their values of today
+    into it makes it disappear. `unknown` are the fields that have no value today (`env.K`, say): nothing is said of them.
+    """
+    changed = {n: (params_then[n], params_now[n]) for n in sorted({*params_then} & {*params_now})}
+    changed = {n: pair for n, pair in changed.items() if not alike(*pair)}
+    causes = [_param_cause(name, old, new) for name, (old, new) in changed.items()]
+    causes += _code_causes(then.get("code", ()), now.get("code", ()))
     if then.get("runtime") != now.get("runtime"):
         causes.append(Cause("env", "runtime", then.get("runtime") or "none", now.get("runtime") or "none"))
-    old_env, new_env = then.get("env", {}), now.get("env", {})
-    if not causes:
-        for name in sorted({*old_env, *new_env}):
-            if old_env.get(name) != new_env.get(name):
-                causes.append(
-                    Cause(
-                        "env",
-                        name,
-                        shown(old_env.get(name), name in old_env),
-                        shown(new_env.get(name), name in new_env),
-                    )
-                )
-    if not causes:
-        # What no parameter, file or variable explains is an edit of the step itself.
-        own = {**then.get("own", {}), **now.get("own", {})}
-        fields = [f"own.{k}" for k in sorted(own) if then.get("own", {}).get(k) != now.get("own", {}).get(k)]
-        fields += [
-            k
-            for k in ("format", "kind", "outputs", "workdir", "success_codes", "cache_key")
-            if then.get(k) != now.get(k)
-        ]
-        causes += [Cause("code", f"`{f.removeprefix('own.')}` of the step") for f in fields]
-    return tuple(causes)
+    fields = []
+    for kind, group in (("input", "inputs"), ("env", "env"), ("code", "own")):
+        old_group, new_group = then.get(group, {}), now.get(group, {})
+        for name in sorted({*old_group, *new_group}):
+            old, new = old_group.get(name), new_group.get(name)
+            if old == new or f"{group}.{name}" in unknown:
+                continue
+            if middle is not None:
+                explained = middle.get(group, {}).get(name) == old
+            else:
+                explained = bool(changed) and _replaced(old, changed) == _replaced(new, changed)
+            if explained and name in old_group and name in new_group:
+                continue
+            fields.append(
+                Cause(kind, name, shown(old, name in old_group), shown(new, name in new_group))
+                if kind != "code"
+                else Cause("code", f"`{name}` of the step")
+            )
+    whole = [k for k in ("format", "kind", "each", "outputs", "workdir", "success_codes") if then.get(k) != now.get(k)]
+    if then.get("cache_key") != (middle or now).get("cache_key") and "cache_key" not in unknown:
+        whole.append("cache_key")
+    fields += [Cause("code", f"`{name}` of the step") for name in whole]
+    if not fields:  # a parameter that is read in another place than a field
+        one_sided = sorted({*params_then} ^ {*params_now})
+        fields = [Cause("param", n, *_both(params_then, params_now, n)) for n in one_sided]
+    return (*causes, *fields)
+
+
+def _both(then: Mapping[str, Any], now: Mapping[str, Any], name: str) -> tuple[str, str]:
+    return shown(then.get(name), name in then), shown(now.get(name), name in now)
+
+
+def _param_cause(name: str, old: Any, new: Any) -> Cause:
+    same_file = isinstance(old, dict) and isinstance(new, dict) and old.get("name") == new.get("name")
+    return Cause("input" if same_file else "param", name, shown(old, True), shown(new, True))
+
+
+def _code_causes(then: Iterable[Sequence[Any]], now: Iterable[Sequence[Any]]) -> list[Cause]:
+    """Return how code files differ, each `[path, executable, digest]`."""
+    old, new = {path: rest for path, *rest in then}, {path: rest for path, *rest in now}
+    causes = []
+    for path in sorted({*old, *new}):
+        before, after = old.get(path), new.get(path)
+        if before is None or after is None or before[1] != after[1]:
+            causes.append(Cause("code", path, before[1] if before else "none", after[1] if after else "none"))
+        elif before[0] != after[0]:
+            words = {True: "executable", False: "not executable"}
+            causes.append(Cause("code", path, words[bool(before[0])], words[bool(after[0])]))
+    return causes
+
+
+def _replaced(value: Any, changed: Mapping[str, tuple[Any, Any]]) -> Any:
+    """Return a part of a recipe with the names of the changed parameters in place of their values, of then and of now."""
+    for name, pair in changed.items():
+        if any(alike(value, one) for one in pair):
+            return {"param": name}
+    if isinstance(value, Mapping):
+        return {key: _replaced(inner, changed) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replaced(inner, changed) for inner in value]
+    if isinstance(value, str):
+        for name, pair in changed.items():
+            texts = sorted({text_of(one) for one in pair if not isinstance(one, list | dict)}, key=len, reverse=True)
+            for text in filter(None, texts):
+                value = value.replace(text, f"\0{name}\0")
+    return value
 
 
 def _brief(text: str) -> str:
@@ -117,39 +150,53 @@ def shown(value: Any, present: bool) -> str:
     return text if len(text) <= 60 else f"{text[:45]}... ({short(digest_of(value))})"
 
 
-def own_causes(step: Step, ended: StepEnded, today: Today, holder: RunRecord | None) -> tuple[str, tuple[Cause, ...]]:
-    """Return today's fingerprint of `step` on the bytes that it consumed then, and what differs by its own causes.
+def own_causes(step: Step, made: Made, today: Today) -> tuple[str, tuple[Cause, ...]]:
+    """Return today's fingerprint of `step` on the bytes that it consumed then, and all that differs by its own causes.
 
-    `holder` is the run whose record has `ended`: what was read there may have been made under another name.
+    The fingerprint is empty where the step cannot be evaluated on them.
     """
+    ended = made.ended
     if step.deferred:
         return "", ()  # its items have causes, once they are known
     if step.kind == "foreach":
         return _items_changed(step, ended)
-    consumed: dict[str, Before] = {}
-    made = {read[0]: read[3] for read in ended.reads}
-    for name in step.reads:
-        record = today.past.run(made[name]) if name in made else None
-        past = record.steps.get(name) if record else None
-        if past is None and name not in made and (record := today.past.run(ended.produced_by)):
-            past = record.steps.get(name)  # of which only the status was read, or nothing was there
-        if past is None and name in made and holder is not None:
-            past = holder.steps.get(name)
-        if past is not None:
-            consumed[name] = past.before()
-    unread = sorted(name for name in step.unguarded if name not in consumed)
-    if unread:
-        return "", tuple(Cause("input", name, "none", "read now") for name in unread)
-    try:
-        # An item that was made when the axis had other values too is the same item: its values are in its name.
-        alone = replace(step, axis_reads=())
-        evaluated = evaluate(alone, today.pipeline, today.params, consumed, today.world, NO_RUN)
-    except EvaluationError as error:
-        return "", (Cause("input", str(error)),)
-    if evaluated.fingerprint == ended.fingerprint:
-        return evaluated.fingerprint, ()
-    causes = differences(ended.recipe, evaluated.recipe, ended.params, evaluated.params)
-    return evaluated.fingerprint, causes or (Cause("code", "definition"),)
+    consumed = made.consumed(step.reads)
+    # An item that was made when the axis had other values too is the same item: its values are in its name.
+    alone = replace(step, axis_reads=())
+    now = outline(alone, today.pipeline, today.params, consumed, today.world)
+    unread = sorted(n for n in step.unguarded if n not in consumed) if made.record else []
+    if not unread and not now.errors and now.fingerprint == ended.fingerprint:
+        return now.fingerprint, ()
+    middle = now
+    if any(not alike(now.params[n], v) for n, v in ended.params.items() if n in now.params):
+        params, world = _of_then(made, today)
+        middle = outline(alone, today.pipeline, params, consumed, world)
+    causes = [Cause("input", name, "none", "read now") for name in unread]
+    if not unread:
+        causes += [Cause("input", text) for text in now.errors.values()]
+    unknown = {*now.errors, *middle.errors}
+    causes += differences(ended.recipe, now.recipe, ended.params, now.params, middle.recipe, unknown)
+    fingerprint = "" if unread or now.errors else now.fingerprint
+    return fingerprint, tuple(causes) or (Cause("code", "definition"),)
+
+
+def _of_then(made: Made, today: Today) -> tuple[dict[str, Any], World]:
+    """Return the parameters that a result was made with, and the files that they named, in today's world."""
+    params, files, executables = dict(today.params), {}, set(today.world.executables)
+    started = made.record.started.params if made.record else {}
+    for name, value in made.ended.params.items():
+        param = today.pipeline.params.get(name)
+        if param is None:
+            continue
+        if param.type.name not in ("file", "dir"):
+            params[name] = widen(param, value)
+            continue
+        location = started.get(name)
+        if isinstance(location, str) and isinstance(value, dict):
+            params[name], files[location] = location, value["digest"]
+            (executables.add if value.get("executable") else executables.discard)(location)
+    world = replace(today.world, files={**today.world.files, **files}, executables=frozenset(executables))
+    return params, world if files else today.world
 
 
 def _items_changed(step: Step, ended: StepEnded) -> tuple[str, tuple[Cause, ...]]:
@@ -177,12 +224,14 @@ CHANGES = {
 def changed_steps(record: RunRecord, kind: str, today: Today) -> set[str]:
     """Return the steps that differ now, by their own causes of one kind, from how `record` ran them; new ones too."""
     found: set[str] = set()
+    lineage = Lineage(today.past)
     for name, step in today.pipeline.steps.items():
         ended = record.steps.get(name)
         if ended is None:
             if name not in record.started.decisions and kind in ("code", "any"):
                 found.add(name)
             continue
-        if ended.recipe and any(cause.kind in CHANGES[kind] for cause in own_causes(step, ended, today, record)[1]):
+        made = lineage.made(name, record) if ended.recipe else None
+        if made and any(cause.kind in CHANGES[kind] for cause in own_causes(step, made, today)[1]):
             found.add(name)
     return found

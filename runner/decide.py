@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from itertools import islice
 from typing import ClassVar
 
 from .case import NO_RUN, Case
@@ -14,6 +15,7 @@ from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, evaluate, holds, settle
 from .frozen import frozen
 from .gate import Closed, Start, gate
+from .lineage import Lineage, Made
 from .pipeline import WAITS, Step
 from .record import RunRecord, StepEnded
 from .select import Facts, SelectorError, expand, statuses_of
@@ -38,6 +40,7 @@ class Run(Decision):
     lookup: bool = False  # whether a stored success of its fingerprint is taken instead
     only_mode: bool = False  # whether it runs for no reason but mode full
     fingerprint: str = ""  # empty where it depends on steps that run
+    outcome: bool | None = None  # of a condition whose values are known: it is evaluated again, and starts nothing
 
 
 @frozen(kw_only=True)
@@ -59,7 +62,7 @@ class Reuse(Kept):
 
 @frozen(kw_only=True)
 class Cached(Kept):
-    """Takes the outputs of any earlier success with the same fingerprint; a condition is settled by the plan."""
+    """Takes the outputs of any earlier success with the same fingerprint."""
 
     name: ClassVar[str] = "cached"
 
@@ -106,6 +109,7 @@ class _Deciding:
         self.pipeline, self.request, self.selection = case.pipeline, case.request, case.selection
         self.reference, self.graph, self.today = case.reference, case.graph, case.today
         self.mode = self.request.mode or ("full" if self.request.select is not None else "incremental")
+        self.lineage = Lineage(case.today.past)
         self.decisions: dict[str, Decision] = {}
         self.notes: list[str] = []
         self.ends: dict[str, str] = {}  # how the steps end whose end is known already
@@ -129,6 +133,7 @@ class _Deciding:
                 decision = Cut(step=name, reasons=(self._why_cut(name),))
             self._settle(decision)
             self.decisions[name] = decision
+        self._mark_twins()
         self._check_branches()
         self._check_expect([name for name, d in self.decisions.items() if isinstance(d, Run)])
         self.notes += [
@@ -169,11 +174,23 @@ class _Deciding:
         return forced
 
     @cached_property
-    def base(self) -> RunRecord | None:
-        """The run that reasons compare with: the reference, or else the newest finished one."""
-        if self.reference:
-            return self.reference.record
+    def newest(self) -> RunRecord | None:
+        """The newest finished run."""
         return next(iter(self.today.past.finished(self.pipeline.name)), None)
+
+    def _mark_twins(self) -> None:
+        """Of steps that do the same work in this run, one does it: each of them may be the one that does not."""
+        twins: dict[str, list[Run]] = {}
+        for decision in self.decisions.values():
+            if isinstance(decision, Run) and decision.lookup and decision.fingerprint:
+                twins.setdefault(decision.fingerprint, []).append(decision)
+        for several in (found for found in twins.values() if len(found) > 1):
+            names = [decision.step for decision in several]
+            for decision in several:
+                others = ", ".join(name for name in names[:4] if name != decision.step)
+                may = decision.may if "cached" in decision.may else ("cached", *decision.may)
+                reasons = (*decision.reasons, f"the same work as {others}")
+                self.decisions[decision.step] = replace(decision, may=may, reasons=reasons)
 
     def _check_branches(self) -> None:
         for name in self.selection.steps:
@@ -236,6 +253,10 @@ class _Deciding:
             case Skip():
                 self.ends[decision.step] = "skipped"
                 self.before[decision.step] = Before("skipped")
+            case Run(outcome=bool()):
+                self.ends[decision.step] = "succeeded"
+                self.before[decision.step] = Before("succeeded", {}, decision.outcome)
+                self.taken[decision.step] = decision.outcome
 
     def _reuse(self, step: Step) -> Decision:
         if step.name in self.request.assume:
@@ -270,11 +291,11 @@ class _Deciding:
         )  # fmt: skip
 
     def _why_cut(self, name: str) -> str:
-        ended = self.base.steps.get(name) if self.base and self.reference else None
-        if ended is None:
+        ended = self.reference.record.steps.get(name) if self.reference else None
+        if ended is None or self.reference is None:
             return "not selected"
         found = f" ({word(ended.taken)})" if ended.taken is not None else ""
-        return f"not selected; still what {self.base.id if self.base else ''} has: {ended.status}{found}"
+        return f"not selected; still what {self.reference.record.id} has: {ended.status}{found}"
 
     def _selected(self, step: Step) -> Decision:
         may: tuple[str, ...] = ()
@@ -314,14 +335,23 @@ class _Deciding:
         return self._process(step, may)
 
     def _closed_early(self, step: Step) -> Skip | None:
-        """A step behind a condition whose outcome is known need not wait for what else it reads."""
+        """A step behind a gate that is known to be closed need not wait for what else it depends on."""
         if step.branch and self.ends.get(step.branch.condition):
             outcome = self.taken.get(step.branch.condition)
             if outcome is not None and outcome is not step.branch.outcome:
                 return Skip(
                     step=step.name, reasons=(f"{step.branch.condition} is {word(outcome)}",), by=step.branch.condition
                 )
+        ended = {name: self.ends.get(name, "succeeded") for name in step.before}
+        match gate(step, ended, {**self.taken, **self._as_needed(step)}):
+            case Closed(status="skipped") as found:
+                return Skip(step=step.name, reasons=(found.reason,), by=found.by)
         return None
+
+    def _as_needed(self, step: Step) -> dict[str, bool | None]:
+        """Return the outcome that lets a step start, for a condition that is not known yet."""
+        branch = step.branch
+        return {} if branch is None or branch.condition in self.ends else {branch.condition: branch.outcome}
 
     def _may_skip(self, step: Step) -> bool:
         """Whether a gate that this run decides stands before `step`."""
@@ -368,8 +398,8 @@ class _Deciding:
                         step=step.name, reasons=("all parts are known",), past=join_ended(step.name, evaluated), run=""
                     )
                 outcome = holds(evaluated.own["if"])
-                past = condition_ended(step.name, outcome, evaluated)
-                return Cached(step=step.name, reasons=(f"evaluated now: {word(outcome)}",), past=past, run="")
+                reasons = (f"evaluated now: {word(outcome)}",)
+                return Run(step=step.name, reasons=reasons, fingerprint=evaluated.fingerprint, outcome=outcome)
         return Run(step=step.name, reasons=self._inputs_from(step) or ("selected",), may=may)
 
     def _evaluate(self, step: Step) -> Evaluated:
@@ -433,18 +463,33 @@ class _Deciding:
         )  # fmt: skip
 
     def _changes(self, step: Step) -> list[str]:
-        """Say what differs in the step itself from the run that reasons compare with."""
-        ended = self.base.steps.get(step.name) if self.base else None
-        if ended is None:
-            if self.base is None:
-                return []
-            known = step.name in self.base.started.decisions
-            return [f"it was not part of {self.base.id}" if known else "it is new"]
+        """Say what differs in the step itself from its newest result, or from the one that the reference run has."""
+        made = self._compared(step)
+        if made is None:
+            return ["it is new"] if self.newest is not None else []
+        ended = made.ended
         if not ended.recipe:
             return []
-        _, causes = own_causes(step, ended, self.today, self.base)
-        failed = [f"it {ended.status} in {self.base.id}"] if ended.status in ("failed", "stopped") and self.base else []
-        return [*failed, *map(str, causes)]
+        _, causes = own_causes(step, made, self.today)
+        failed = f"it {ended.status} in {made.record.id if made.record else 'an earlier run'}"
+        return [*([failed] if ended.status in ("failed", "stopped") else []), *map(str, causes)]
+
+    def _compared(self, step: Step) -> Made | None:
+        """Return the result that reasons compare with."""
+        found = self.lineage.made(step.name, self.reference.record) if self.reference else None
+        if found is not None:
+            return found
+        for record in islice(self.today.past.finished(self.pipeline.name), _RECENT):
+            if step.name in record.steps:
+                return self.lineage.made(step.name, record)
+        return self.lineage.made(step.name, self.lineage.run(self.newest_successes.get(step.name, "")))
+
+    @cached_property
+    def newest_successes(self) -> Mapping[str, str]:
+        return self.today.past.newest(self.pipeline.name)
+
+
+_RECENT = 10  # runs that are read for a step's newest result, before the index is asked for its newest success
 
 
 def taken(success: StepEnded, step: Step, evaluated: Evaluated) -> StepEnded:
@@ -471,12 +516,4 @@ def join_ended(name: str, evaluated: Evaluated, run: str = "") -> StepEnded:
         step=name, status="succeeded", fingerprint=evaluated.fingerprint, recipe=evaluated.recipe, params=evaluated.params,
         reads=tuple((r.step, r.output, r.digest, r.run) for r in evaluated.reads), produced_by=run,
         outputs={n: replace(p, run=run if p.items is not None or not p.digest else p.run).to_json() for n, p in evaluated.made.items()},
-    )  # fmt: skip
-
-
-def condition_ended(name: str, outcome: bool, evaluated: Evaluated) -> StepEnded:
-    """Return the end of a condition, before its run is known."""
-    return StepEnded(
-        step=name, status="succeeded", taken=outcome, fingerprint=evaluated.fingerprint, recipe=evaluated.recipe,
-        params=evaluated.params, reads=tuple((r.step, r.output, r.digest, r.run) for r in evaluated.reads),
     )  # fmt: skip

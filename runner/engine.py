@@ -30,7 +30,6 @@ from .expand import items as spread
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
 from .frozen import changed, frozen
-from .gate import GOOD
 from .graph import Graph
 from .pipeline import WAITS, Runtime, Step
 from .plan import Plan, request_json
@@ -48,6 +47,7 @@ from .record import (
     StepStarted,
     StepWaiting,
 )
+from .results import results
 from .schedule import Capacity, Need, Schedule, next_wait
 from .sealing import needed, seal_of, unsealed
 from .select import selection_of
@@ -1038,7 +1038,7 @@ class _Engine:
         return RunEnded(
             status=status,
             reason=reason,
-            outputs=self._results(),
+            outputs=results(self.pipeline, self.plan.params, self.before, self.plan.world, self.names),
             metrics=self.metrics,
             seconds=round(seconds, 3),
             exit_code=code,
@@ -1059,25 +1059,6 @@ class _Engine:
             wrong.insert(0, f"the run ended {status}, expected {wanted}")
         return not wrong, "; ".join(wrong)
 
-    def _results(self) -> dict[str, Any]:
-        """Return the pipeline's outputs that this run has."""
-        results: dict[str, Any] = {}
-        holder = Step(name="", kind="command")
-        for name, template in self.plan.pipeline.outputs.items():
-            needed = {ref.path[1] for ref in template.refs() if ref.path[0] == "steps"}
-            ends = self.ends or self.schedule.ends
-            if any(ends.get(step) not in GOOD for step in needed) and template.exact is None:
-                continue
-            try:
-                value = settle(
-                    template, holder, self.pipeline, self.plan.params, self.before, self.plan.world, self.names
-                )
-            except (EvaluationError, StoreDamaged):
-                continue
-            if value is not None:
-                results[name] = _result(value)
-        return results
-
 
 def _is_secret(value: Any) -> bool:
     return isinstance(value, Marked) and isinstance(value.mark, dict) and "secret" in value.mark
@@ -1088,13 +1069,6 @@ def _held(produced: Produced | None, digest: str) -> Produced | None:
     if produced is None or produced.digest == digest:
         return produced
     return next((found for item in produced.items or () if (found := _held(item, digest))), None)
-
-
-def _result(value: Any) -> Any:
-    """Return an output of a pipeline as the record has it."""
-    if isinstance(value, Artifact):
-        return {"type": value.kind, "digest": value.digest, "name": value.name}
-    return [_result(item) for item in value] if isinstance(value, list) else plain_json(value)
 
 
 def files_of(plan: Plan) -> dict[str, str]:

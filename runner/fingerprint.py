@@ -169,6 +169,33 @@ def evaluate(
     return _Evaluation(step, pipeline, params, before, world, run).result()
 
 
+@frozen
+class Outline:
+    """As much of a step's recipe as has values."""
+
+    recipe: Mapping[str, Any]
+    params: Mapping[str, Any]  # the parameters read, plain
+    errors: Mapping[str, str]  # field (`env.K`) -> why it has no value
+
+    @property
+    def fingerprint(self) -> str:
+        return digest_of(self.recipe)
+
+
+def outline(
+    step: Step, pipeline: Pipeline, params: Mapping[str, Any], before: Mapping[str, Before], world: World
+) -> Outline:
+    """Return what `evaluate` gives, as far as it goes: a field that has no value is left out, with the reason."""
+    evaluation = _Evaluation(step, pipeline, params, before, world, {})
+    if step.joins:
+        try:
+            whole = evaluation.result()
+        except EvaluationError as error:
+            return Outline({}, {}, {"outputs": str(error)})
+        return Outline(whole.recipe, whole.params, {})
+    return evaluation.outline()
+
+
 def settle(
     tree: Any,
     step: Step,
@@ -243,6 +270,33 @@ class _Evaluation:
             reads=tuple(self.reads[k] for k in sorted(self.reads)), artifacts=self.artifacts,
             values=self.bound or self.params, made=made, each=each,
         )  # fmt: skip
+
+    def outline(self) -> Outline:
+        step = self.step
+        errors: dict[str, str] = {}
+
+        def values(group: str, trees: Mapping[str, Any]) -> dict[str, Any]:
+            found = {}
+            for name, tree in trees.items():
+                try:
+                    found[name] = self.tree(tree, name if group == "inputs" else "")
+                except EvaluationError as error:
+                    errors[f"{group}.{name}"] = str(error)
+                else:
+                    if group == "inputs":
+                        self.inputs[name] = found[name]
+            return found
+
+        values("inputs", step.inputs)
+        own, env = values("own", step.own), values("env", step.env)
+        key: list[Any] = []
+        try:
+            key = [self.tree(tree) for tree in step.cache.key]
+        except EvaluationError as error:
+            errors["cache_key"] = str(error)
+        each = {axis: self.each(axis) for axis in step.each if "." not in axis}
+        recipe = self._recipe(own, env, key, each)
+        return Outline(recipe, {name: plain(value) for name, value in self.params.items()}, errors)
 
     def _check_axis(self, read: Read) -> None:
         """Refuse to be an item of an axis that would have other values now."""
@@ -386,17 +440,21 @@ class _Evaluation:
                 self.params[name] = value
                 return value
             case ("inputs", name):
+                if name not in self.inputs:
+                    raise MissingInput(f"the input `{name}` has no value")
                 return self.inputs[name]
             case ("outputs", name):
                 return Marked(self.run.get("outputs_at", "") + self.step.outputs[name].path, {"output": name})
             case ("run", name):
                 return Marked(self.run.get(name, ""), {"run": name})
             case ("steps", name, "status"):
+                self._refuse_left_out(name)
                 status = self.before[name].status if name in self.before else "not_run"
                 return "succeeded" if status in ("reused", "cached") else status  # where it came from is no matter
             case ("steps", name, "taken"):
                 found = self.before.get(name)
                 if found is None or found.taken is None:
+                    self._refuse_left_out(name)
                     return None
                 self.reads[(name, "taken")] = Read(name, "taken", digest_of(found.taken), found.run)
                 return found.taken
@@ -468,6 +526,7 @@ class _Evaluation:
         found = self.before.get(name)
         produced = found.outputs.get(output) if found else None
         if produced is None:
+            self._refuse_left_out(name)
             return None
         self.reads[(name, output)] = Read(name, output, produced.identity, produced.run)
         if index is not None and not -len(produced.items or produced.value) <= index < len(
@@ -487,6 +546,11 @@ class _Evaluation:
         declared = self.pipeline.step(name).outputs[output]
         last = produced.name or _last(declared.path)
         return self._stored(produced, f".inputs/{file_name(name)}/{output}/{last}")
+
+    def _refuse_left_out(self, name: str) -> None:
+        found = self.before.get(name)
+        if found is not None and found.status == "not_selected":
+            raise MissingInput(f"{name} is not selected")
 
     def _element(self, produced: Produced | None, place: str) -> Any:
         """Return one element of a list of artifacts, staged in a folder of its own."""

@@ -708,7 +708,9 @@ def run_schema() -> Schema:
             },
             "force": selectors("Steps never taken from the cache."),
             "assume": mapping(
-                "Outcomes of conditions that are not selected; makes the run a trial.", {"type": "boolean"}
+                "Outcomes of conditions that are not selected; makes the run a trial.",
+                {"type": "boolean"},
+                named=False,  # `outer/inner` is a condition, too
             ),
             "accept": {
                 "type": "array",

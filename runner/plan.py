@@ -22,6 +22,7 @@ from .graph import Graph
 from .pipeline import Pipeline, RunRequest, Step
 from .record import RunRecord, StepEnded
 from .reference import Reference
+from .results import results
 from .review import Effect, Finding, GateReport, review
 from .select import Selection
 from .values import alike, digest_of, plain
@@ -68,6 +69,11 @@ class Plan:
     def runs(self) -> list[str]:
         """The steps with decision `run`, in order."""
         return [name for name, d in self.decisions.items() if isinstance(d, Run)]
+
+    @property
+    def starts(self) -> list[str]:
+        """The steps of `runs` that start something: all but conditions whose outcome is known."""
+        return [name for name, d in self.decisions.items() if isinstance(d, Run) and d.outcome is None]
 
     def refuse_findings(self) -> None:
         """Raise NeedsDecision if there is a finding."""
@@ -194,6 +200,7 @@ def _gate_json(gate: GateReport) -> dict[str, Any]:
 def _finding_json(finding: Finding) -> dict[str, Any]:
     return {
         "code": finding.code, "subject": finding.subject, "text": finding.text, "cause": finding.cause,
+        "steps": [{"step": step, "cause": cause} for step, cause in finding.causes],
         "remedies": [{"kind": r.kind, "paste": r.paste, "adds": list(r.steps)} for r in finding.remedies],
     }  # fmt: skip
 
@@ -201,8 +208,10 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
 def _decision_json(decision: Decision) -> dict[str, Any]:
     out: dict[str, Any] = {"decision": decision.name, "reasons": list(decision.reasons), "may": list(decision.may)}
     match decision:
-        case Run(fingerprint=fingerprint) if fingerprint:
+        case Run(fingerprint=fingerprint, outcome=outcome) if fingerprint:
             out["fingerprint"] = fingerprint
+            if outcome is not None:
+                out["taken"] = outcome
         case Kept():
             past = decision.past
             out.update(
@@ -268,45 +277,84 @@ def _skips(step: Step, plan: Plan, before: Mapping[str, Before]) -> bool | None:
 
 
 def unchanged(plan: Plan, prior: RunRecord) -> bool:
-    """Whether all that `plan` would run has succeeded in `prior` in the same way, so that nothing need start."""
+    """Whether all that `plan` would run has succeeded in `prior` in the same way, so that nothing need start.
+
+    The pipeline's outputs and the steps of `finally` would have to be what they were there, too.
+    """
     if prior.started.request_digest != plan.request_digest or prior.ended is None or prior.ended.exit_code != 0:
         return False
     before: dict[str, Before] = {}
     for name, decision in plan.decisions.items():
-        step, ended = plan.pipeline.steps[name], prior.steps.get(name)
-        match decision:
-            case Kept(past=past):
-                before[name] = past.before()
-                if ended is None or ended.fingerprint != past.fingerprint or ended.taken is not past.taken:
-                    return False
-                if step.joins:
-                    before[name] = ended.before()
-                    continue
-                if ended.outputs != past.outputs or not _same_values(ended, past):
-                    return False
-            case Skip():
-                before[name] = Before("skipped")
-                if ended is None or ended.status != "skipped":
-                    return False
-            case Run():
-                if ended is None or step.deferred:
-                    return False
-                before[name] = ended.before()
-                skips = _skips(step, plan, before)
-                if skips is None or skips is not (ended.status == "skipped"):
-                    return False
-                if skips:
-                    continue
-                if (
-                    (step.has_process and not decision.only_mode)
-                    or step.kind == "fail"
-                    or ended.status not in ("succeeded", "cached", "reused")
-                ):
-                    return False
-                try:
-                    evaluated = evaluate(step, plan.pipeline, plan.params, before, plan.world, NO_RUN)
-                except EvaluationError:
-                    return False
-                if evaluated.fingerprint != ended.fingerprint:
-                    return False
-    return True
+        if not isinstance(decision, Kept | Skip | Run):
+            continue
+        ended = prior.steps.get(name)
+        if ended is None or not _same(plan, decision, ended, before):
+            return False
+        before[name] = ended.before()
+    return _ends_the_same(plan, prior, before)
+
+
+def _same(plan: Plan, decision: Kept | Skip | Run, ended: StepEnded, before: Mapping[str, Before]) -> bool:
+    match decision:
+        case Kept():
+            return _kept_the_same(plan, decision, ended)
+        case Skip():
+            return ended.status == "skipped"
+        case Run():
+            return _runs_the_same(plan, decision, ended, before)
+
+
+def _kept_the_same(plan: Plan, decision: Kept, ended: StepEnded) -> bool:
+    past = decision.past
+    if ended.fingerprint != past.fingerprint or ended.taken is not past.taken:
+        return False
+    return plan.pipeline.steps[decision.step].joins or (ended.outputs == past.outputs and _same_values(ended, past))
+
+
+def _runs_the_same(plan: Plan, decision: Run, ended: StepEnded, before: Mapping[str, Before]) -> bool:
+    step = plan.pipeline.steps[decision.step]
+    if step.deferred:
+        return False
+    skips = _skips(step, plan, before)
+    if skips is None or skips is not (ended.status == "skipped"):
+        return False
+    if skips:
+        return True
+    if (step.has_process and not decision.only_mode) or step.kind == "fail" or not ended.usable:
+        return False
+    return _fingerprint(step, plan, before, NO_RUN) == ended.fingerprint
+
+
+def _fingerprint(step: Step, plan: Plan, before: Mapping[str, Before], run: Mapping[str, str]) -> str:
+    try:
+        return evaluate(step, plan.pipeline, plan.params, before, plan.world, run).fingerprint
+    except EvaluationError:
+        return ""
+
+
+def _ends_the_same(plan: Plan, prior: RunRecord, before: dict[str, Before]) -> bool:
+    """Whether the pipeline's outputs, and the steps that come after all others, would be those of `prior`."""
+    assert prior.ended is not None
+    names = {"id": prior.id, "name": prior.started.title, "pipeline": plan.pipeline.name, "status": prior.ended.status}
+    finals = plan.pipeline.finals
+    if {*prior.started.finals} != {*finals}:
+        return False
+    after = dict(before)
+    for name in Graph({n: s.before & finals.keys() for n, s in finals.items()}).order:
+        ended = prior.steps.get(name)
+        if ended is None:
+            return False
+        if ended.status != "skipped" and _fingerprint(finals[name], plan, after, names) != ended.fingerprint:
+            return False
+        if ended.status == "skipped" and not ended.by and _opens(finals[name], plan, after, names):
+            return False
+        after[name] = ended.before()
+    return results(plan.pipeline, plan.params, before, plan.world, names) == prior.ended.outputs
+
+
+def _opens(step: Step, plan: Plan, before: Mapping[str, Before], run: Mapping[str, str]) -> bool:
+    """Whether the `when` of a step of `finally` would let it start, or cannot be evaluated."""
+    try:
+        return bool(step.when is True or settle(step.when, step, plan.pipeline, plan.params, before, plan.world, run))
+    except EvaluationError:
+        return True

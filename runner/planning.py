@@ -230,12 +230,14 @@ def accept(asked: Asked, store: LocalStore, steps: Sequence[str], reason: str, p
             f"{path} is a pipeline; `accept` belongs into a run file", help="write a run file that names it"
         )
     made = plan(asked, store)
-    causes = {f.subject: f.cause for f in made.findings if f.cause}
+    causes: dict[str, list[str]] = {}
+    for step, cause in (pair for finding in made.findings for pair in finding.causes):
+        causes.setdefault(step, []).append(cause)
     for step in steps:
         if step not in causes:
             listed = f"findings are on: {', '.join(causes)}" if causes else "the plan needs no decision"
             raise UsageError(f"the plan has no finding on {step} to accept", help=listed)
-    accepted = [Accepted(step, reason, causes[step][:9]) for step in steps]
+    accepted = [Accepted(step, reason, cause[:9]) for step in steps for cause in causes[step]]
     if path is not None:
         _amend(asked, path, accepted)
     return stanza(accepted)

@@ -187,7 +187,15 @@ def plan_schema() -> Schema:
                                 ),
                                 "Ways out.",
                             ),
+                            "steps": _list(
+                                _object(
+                                    "One of the steps that the finding is on.",
+                                    {"step": _text("Its name."), "cause": _text("What an `accept` names, whole.")},
+                                ),
+                                "All steps that differ for this one reason.",
+                            ),
                         },
+                        ["code", "subject", "text", "cause", "remedies"],
                     ),
                     "Findings; nothing starts while there is one.",
                 ),
@@ -322,7 +330,10 @@ def plan_schema() -> Schema:
                         "description": "What is taken.",
                         "additionalProperties": {"type": "object"},
                     },
-                    "taken": {"type": "boolean", "description": "What a condition decided."},
+                    "taken": {
+                        "type": "boolean",
+                        "description": "What a condition decided, or decides by values that are known.",
+                    },
                     "by": _text("The step that closes a skipped one."),
                 },
                 ["decision", "reasons", "may"],

@@ -100,6 +100,11 @@ class StepEnded(Event):
     answered: float = 0.0  # UTC seconds, when a step that waited was answered; the run may have gone on much later
 
     @property
+    def assumed(self) -> bool:
+        """Whether it is the outcome of a condition that the request gave in place of the condition itself."""
+        return self.status == "reused" and not self.reused_from
+
+    @property
     def usable(self) -> bool:
         """Whether its outputs may stand for the step in another run."""
         return self.status in GOOD

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from .axes import is_literal
@@ -35,6 +35,9 @@ class Past(Protocol):
 
     def successes(self, fingerprint: str) -> Iterator[StepEnded]:
         """Yield all stored successes of a fingerprint, newest first."""
+
+    def newest(self, pipeline: str) -> Mapping[str, str]:
+        """Return the run that has the newest success of each step of a pipeline."""
 
 
 @frozen

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .case import Case
 from .causes import Cause, shown
-from .decide import Decided, Kept, Reuse, Skip, word
+from .decide import Cut, Decided, Reuse, Run, Unneeded, word
 from .errors import SelectionError
 from .frozen import frozen
 from .pipeline import Param
 from .reference import unusable
+from .results import left_out
 from .select import quoted, selection_of, written_as
+from .starts import Gate
 from .values import alike, plain
-from .verdict import SAME, Gate, Standing, Verdict, content, roots
+from .verdict import SAME, SOUND, Standing, Verdict, content, roots
 
 
 @frozen
@@ -41,6 +44,7 @@ class GateReport:
     values: tuple[tuple[str, str, str], ...]
     then: tuple[str, ...]  # selected steps that run if it is true
     otherwise: tuple[str, ...]
+    assumed: bool = False  # whether the reference run was given the outcome
 
 
 @frozen
@@ -57,10 +61,11 @@ class Finding:
     """Something that only a person can decide; nothing starts while there is one."""
 
     code: str
-    subject: str  # step or parameter
+    subject: str  # step or parameter; the first of several steps
     text: str
     remedies: tuple[Remedy, ...]
-    cause: str = ""
+    cause: str = ""  # of the subject
+    causes: tuple[tuple[str, str], ...] = ()  # step, cause: of all steps that it is on
 
 
 @frozen
@@ -81,19 +86,33 @@ class _Reviewing:
         self.case, self.standing, self.decided = case, standing, decided
         self.pipeline, self.selection, self.graph = case.pipeline, case.selection, case.graph
         self.notes: list[str] = []
-        accepted = {n for n, v in standing.verdicts.items() if v.accepted}
-        # What lies in an accepted cause is settled with it.
-        self.settled = accepted | {r for n in accepted for r in roots(standing.verdicts[n].causes)}
+        self.frontier = set(self.selection.frontier)
+        self.settled = self._settled()
+        self.open = [n for n in self.selection.closure if not self._agrees(n)]
+        self.selects: dict[frozenset[str], Remedy] = {}
+
+    def _settled(self) -> set[str]:
+        """Return the steps whose staleness matters only through causes that are accepted.
+
+        What the selection reads itself is accepted by its own cause alone.
+        """
+        verdicts, closure = self.standing.verdicts, self.selection.closure
+        accepted = {n for n, v in verdicts.items() if v.accepted}
+        behind = {r for n in accepted for r in roots(verdicts[n].causes)} - self.frontier - accepted
+        settled = {*accepted}
+        for name in reversed(closure) if behind else ():
+            if name in behind and all(n in settled for n in self.graph.after[name] if n in verdicts):
+                settled.add(name)
+        return settled - accepted
 
     def review(self) -> Review:
         self._check_accept()
         self.notes += self._unreproducible()
         self.notes += self._lonely_gates()
         self.notes += self._untracked()
+        self.notes += self._left_out()
         effects = tuple(self._effects())
-        open_steps = [n for n in self.selection.closure if not self._agrees(n)]
-        self.open = open_steps
-        findings = [*self._on_steps(), *self._on_params(effects)]
+        findings = _shortened([*self._on_steps(), *self._on_params(effects)])
         return Review(effects, tuple(self._gates()), tuple(findings), tuple(self.notes))
 
     def _check_accept(self) -> None:
@@ -101,12 +120,14 @@ class _Reviewing:
             name = accepted.step
             if name not in self.pipeline.steps:
                 raise SelectionError(f"accept: no step `{name}`", help=f"there are: {', '.join(self.pipeline.steps)}")
-            if self._sound(name) and name not in self.settled and not self._accepted_gate(name):
+            if self._verdict(name).word in SOUND and not self._accepted_gate(name):
                 self.notes.append(f"accept {name}: it is not stale, so there is nothing to accept")
 
+    def _gates_of(self, name: str) -> tuple[Gate, ...]:
+        return self.standing.gates.get(name, ())
+
     def _accepted_gate(self, name: str) -> bool:
-        gate = self.standing.gates.get(name)
-        return gate is not None and gate.accepted
+        return any(gate.accepted for gate in self._gates_of(name))
 
     def _verdict(self, name: str) -> Verdict:
         return self.standing.verdicts.get(name, SAME)
@@ -116,20 +137,19 @@ class _Reviewing:
 
     def _agrees(self, name: str) -> bool:
         """Whether a step above the selection is, by proof or acceptance, what a full run would have."""
-        gate = self.standing.gates.get(name)
-        return self._sound(name) and (gate is None or gate.holds or name in self.settled)
+        return name in self.settled or (self._sound(name) and all(gate.holds for gate in self._gates_of(name)))
 
     def _lonely_gates(self) -> Iterator[str]:
         """A gate that is known to open a branch of which nothing is selected."""
         for name, decision in self.decided.decisions.items():
-            if name not in self.selection or not isinstance(decision, Kept) or decision.past.taken is None:
+            if name not in self.selection or not isinstance(decision, Run) or decision.outcome is None:
                 continue
             behind = [n for n, s in self.pipeline.steps.items() if s.branch and s.branch.condition == name]
-            opened = [n for n in behind if (b := self.pipeline.steps[n].branch) and b.outcome is decision.past.taken]
+            opened = [n for n in behind if (b := self.pipeline.steps[n].branch) and b.outcome is decision.outcome]
             closed = [n for n in behind if n in self.selection and n not in opened]
             if opened and closed and not any(n in self.selection for n in opened):
                 yield (
-                    f"{name} is {word(decision.past.taken)}: {_listed(closed)} will not run, and {_listed(opened)}, "
+                    f"{name} is {word(decision.outcome)}: {_listed(closed)} will not run, and {_listed(opened)}, "
                     f"which would run instead, {are(opened)} not selected"
                 )
 
@@ -141,6 +161,20 @@ class _Reviewing:
                 yield f"runtime {runtime.name}: installed packages are not tracked; a `lock` file would be"
             if runtime.kind == "venv" and runtime.path:
                 yield f"runtime {runtime.name}: what is installed in {runtime.path} is not tracked"
+
+    def _left_out(self) -> Iterator[str]:
+        """Pipeline outputs and steps of `finally` that read what is no part of the run."""
+        absent = {n for n, d in self.decided.decisions.items() if isinstance(d, Cut | Unneeded)}
+        if not absent:
+            return
+        for name, template in self.pipeline.outputs.items():
+            steps, sure = left_out(template, absent)
+            if steps:
+                when = "is left out of the record" if sure else "is left out of the record if it needs that"
+                yield f"output {name} {when}: {_listed(steps)} {are(steps)} not selected"
+        for name, step in self.pipeline.finals.items():
+            if steps := self.graph.sorted(step.reads & absent):
+                yield f"finally step {name} finds no outputs of {_listed(steps)}, which {are(steps)} not selected"
 
     def _unreproducible(self) -> Iterator[str]:
         """One fingerprint that has had other bytes: what is reused is one of several results of the same work."""
@@ -228,9 +262,8 @@ class _Reviewing:
     def _param_remedies(self, effect: Effect, unsound: list[str]) -> tuple[Remedy, ...]:
         remedies = [*self._select(unsound), *self._take_back([effect.param])]
         for name in unsound:
-            reader = self._frontier_of(name)
-            if reader and (cause := self._cause(reader)):
-                remedies.append(_accept(reader, cause))
+            if accept := self._accepts(self._acceptable(name)):
+                remedies.append(_accept(accept))
         return tuple(dict.fromkeys(remedies))
 
     def _take_back(self, params: list[str]) -> Iterator[Remedy]:
@@ -272,53 +305,62 @@ class _Reviewing:
     # steps and gates
 
     def _on_steps(self) -> Iterator[Finding]:
-        frontier = set(self.selection.frontier)
+        alike: dict[tuple[object, ...], list[str]] = {}  # steps that are open for one reason
         for name in self.open:
-            gate, verdict = self.standing.gates.get(name), self._verdict(name)
-            if (
-                gate is not None
-                and not gate.holds
-                and name not in self.settled
-                and not (verdict.accepted and gate.field == "if")
-            ):
-                causes = f" ({_causes(verdict)})" if gate.now is None and verdict.causes else ""
-                text = f"{gate_text(gate)}{causes}{self._behind(name)}."
-                yield Finding("F220", name, text, self._step_remedies(name, gate.cause), gate.cause)
-            if (
-                name in frontier
-                and not self._sound(name)
-                and self.pipeline.steps[name].kind not in ("condition", "approval")
-            ):
-                yield self._on_reuse(name, verdict)
+            for cause in dict.fromkeys(gate.cause for gate in self._gates_of(name) if not gate.holds):
+                yield self._on_gates(name, [g for g in self._gates_of(name) if g.cause == cause and not g.holds])
+            verdict = self._verdict(name)
+            by_gate = self.pipeline.steps[name].kind in ("condition", "approval")
+            if name in self.frontier and not self._sound(name) and not by_gate:
+                alike.setdefault((verdict.word, verdict.evidence, verdict.causes, self._was_accepted(name)), []).append(
+                    name
+                )
+        for names in alike.values():
+            yield self._on_reuse(names, self._verdict(names[0]))
 
-    def _on_reuse(self, name: str, verdict: Verdict) -> Finding:
-        again = (
-            " Its cause is not the one that was accepted."
-            if any(a.step == name for a in self.case.request.accept)
-            else ""
-        )
-        causes = _causes(verdict)
+    def _was_accepted(self, name: str) -> bool:
+        return any(a.step == name for a in self.case.request.accept)
+
+    def _on_gates(self, name: str, gates: Sequence[Gate]) -> Finding:
+        verdict = self._verdict(name)
+        unknown = gates[0].now is None and gates[0].field == "if" and verdict.causes
+        causes = f" ({_causes(verdict)})" if unknown else ""
+        text = f"{'; '.join(map(gate_text, gates))}{causes}{self._behind(name, gates[0].field)}."
+        by = [step for gate in gates for step in gate.by]
+        cause = gates[0].cause
+        return Finding("F220", name, text, self._step_remedies([name], by, [(name, cause)]), cause, ((name, cause),))
+
+    def _on_reuse(self, names: Sequence[str], verdict: Verdict) -> Finding:
+        """Return the finding on steps that would be reused, and that differ for one reason."""
+        name, one = _listed(names, 3), len(names) == 1
+        again = ""
+        if self._was_accepted(names[0]):
+            again = f" {'Its cause is' if one else 'Their causes are'} not the one that was accepted."
+        causes, it = _causes(verdict), "it" if one else "they"
         match verdict.word:
             case "differs-by-evidence":
                 code = "F202"
-                text = f"{name} would be reused, but run {verdict.evidence} made other bytes of it with today's inputs: {causes}.{again}"
+                text = f"{name} would be reused, but run {verdict.evidence} made other bytes of {'it' if one else 'them'} with today's inputs: {causes}.{again}"
             case "unknown":
                 code = "F203"
-                text = f"{name} would be reused, but what it would make today is not known: {causes}.{again}"
+                text = f"{name} would be reused, but what {it} would make today is not known: {causes}.{again}"
             case _:
                 code = "F201"
-                text = f"{name} would be reused, but it is stale: {causes}.{again}"
-        return Finding(code, name, text, self._step_remedies(name, verdict.cause), verdict.cause)
+                text = f"{name} would be reused, but {it} {are(names)} stale: {causes}.{again}"
+        pairs = [(n, self._verdict(n).cause) for n in names]
+        return Finding(code, names[0], text, self._step_remedies(names, (), pairs), pairs[0][1], tuple(pairs))
 
-    def _step_remedies(self, name: str, cause: str) -> tuple[Remedy, ...]:
-        causes = _leaves(self._verdict(name).causes)
+    def _step_remedies(
+        self, names: Sequence[str], by: Sequence[str], accept: Sequence[tuple[str, str]]
+    ) -> tuple[Remedy, ...]:
+        causes = _leaves(self._verdict(names[0]).causes)
         params = list(
             dict.fromkeys(c.name for c in causes if c.kind in ("param", "input") and c.name in self.pipeline.params)
         )
-        out = [*self._select([name]), *self._other_reference(name)]
+        out = [*self._select([*names, *by]), *self._other_reference(names[0])]
         if params and all(c.name in params for c in causes):
             out += self._take_back(params)
-        return (*out, _accept(name, cause))
+        return (*out, _accept(accept))
 
     def _other_reference(self, name: str) -> Iterator[Remedy]:
         """Yield the run that made the step as it would be made today, if it can be the reference run."""
@@ -327,15 +369,15 @@ class _Reviewing:
         if record and record.finished and not list(unusable(self.selection, self.case.request, self.pipeline, record)):
             yield Remedy("reference", f"reference: {record.id}")
 
-    def _behind(self, name: str) -> str:
+    def _behind(self, name: str, field: str) -> str:
         """Say what of the plan stands behind a gate."""
         readers = [n for n in self.graph.after[name] if self._gated_by(n, name)] if name in self.graph.after else []
         chosen = [n for n in readers if n in self.selection]
-        if self.standing.gates[name].field in ("when", "gate"):
-            return f", and {name} is reused" if name in self.selection.frontier else ""
+        if field in ("when", "gate"):
+            return f", and {name} is reused" if name in self.frontier else ""
         if chosen:
             return f", and you select {_listed(chosen)} behind it"
-        reused = [n for n in readers if n in self.selection.frontier]
+        reused = [n for n in readers if n in self.frontier]
         return f", and {_listed(reused)} behind it {are(reused)} reused" if reused else ""
 
     def _gated_by(self, name: str, gate: str) -> bool:
@@ -344,32 +386,40 @@ class _Reviewing:
             return gate in step.before
         return (step.branch is not None and step.branch.condition == gate) or gate in step.reads
 
-    def _cause(self, name: str) -> str:
-        gate = self.standing.gates.get(name)
-        return self._verdict(name).cause or (gate.cause if gate else "")
+    def _accepts(self, name: str) -> list[tuple[str, str]]:
+        """Return the causes to accept for a step: of its verdict and of its gates."""
+        causes = [self._verdict(name).cause, *(gate.cause for gate in self._gates_of(name) if not gate.holds)]
+        return [(name, cause) for cause in dict.fromkeys(filter(None, causes))]
 
-    def _frontier_of(self, name: str) -> str:
+    def _acceptable(self, name: str) -> str:
         """Return the step whose acceptance covers what is wrong with `name`: itself, or a reused step below it."""
-        if name in self.selection.frontier or name in self.standing.gates:
+        if name in self.frontier or self._gates_of(name):
             return name
         below = [n for n in self.selection.frontier if name in set(roots(self._verdict(n).causes))]
         return below[0] if below else name
 
     def _select(self, names: Iterable[str]) -> Iterator[Remedy]:
-        """Yield the least honest selection: what is selected, all open steps and what made them so, without a hole."""
-        wanted = {*names, *self.open}
-        wanted |= {r for n in tuple(wanted) for r in roots(self._verdict(n).causes) if r in self.standing.verdicts}
-        least = set(self.selection.steps) | wanted
-        reference = self.case.reference
+        """Yield the smallest sound selection: what is selected, all open steps and what made them so, without a hole."""
+        wanted = frozenset({*names, *self.open})
+        if wanted not in self.selects:
+            self.selects[wanted] = self._smallest_sound(wanted)
+        yield self.selects[wanted]
+
+    def _smallest_sound(self, wanted: frozenset[str]) -> Remedy:
+        roots_of = {r for n in wanted for r in roots(self._verdict(n).causes) if r in self.standing.verdicts}
+        least = set(self.selection.steps) | wanted | roots_of
+        case, reference = self.case, self.case.reference
         assert reference is not None
         while True:
             least |= self.graph.between(least)
             found = selection_of(least, self.graph)
-            more = {name for name, _ in unusable(found, self.case.request, self.pipeline, reference.record)}
+            assume = {n: outcome for n, outcome in case.request.assume.items() if n not in least}
+            request = replace(case.request, assume=assume)
+            more = {name for name, _ in unusable(found, request, self.pipeline, reference.record)}
             more |= {
                 b.condition
                 for n in least
-                if (b := self.pipeline.steps[n].branch) and b.condition in found.frontier
+                if (b := self.pipeline.steps[n].branch) and b.condition in found.frontier and b.condition not in assume
                 and (e := reference.record.steps.get(b.condition)) and e.taken is not b.outcome
             }  # fmt: skip
             more |= self._items_anew(least)
@@ -378,11 +428,14 @@ class _Reviewing:
             least |= more
         names = written_as(found.steps, self.pipeline, self.graph)
         lines = [f"select: [{', '.join(map(quoted, names))}]"]
-        if self.case.request.exclude:
+        if case.request.exclude:
             lines.append("exclude: []")
-        if len(found.pieces) > 1 and not self.case.request.islands:
+        if len(found.pieces) > 1 and not case.request.islands:
             lines.append("islands: allow")
-        yield Remedy("select", ", ".join(lines), tuple(n for n in found.steps if n not in self.selection))
+        if assume != case.request.assume:
+            left = ", ".join(f"{quoted(name)}: {word(outcome)}" for name, outcome in assume.items())
+            lines.append(f"assume: {{{left}}}")
+        return Remedy("select", "\n".join(lines), tuple(n for n in found.steps if n not in self.selection))
 
     def _items_anew(self, least: set[str]) -> set[str]:
         """Return the rest of the fan-outs whose axes are computed again: none of their items can be named before."""
@@ -395,15 +448,15 @@ class _Reviewing:
     def _gates(self) -> Iterator[GateReport]:
         for name, decision in self.decided.decisions.items():
             step = self.pipeline.steps[name]
-            known = self.standing.gates.get(name)
-            if known is not None:
-                assumed = name in self.case.request.assume
-                yield self._report(name, "assumed" if assumed else decision.name, known)
-            elif name in self.case.request.assume and name in self.selection.frontier:
+            assumed = name in self.case.request.assume
+            for gate in self._gates_of(name):
+                yield self._report(name, "assumed" if assumed else decision.name, gate)
+            if self._gates_of(name):
+                continue
+            if assumed and name in self.frontier:
                 yield self._report(name, "assumed", self._assumed(name))
-            elif step.kind == "condition" and name in self.selection and not isinstance(decision, Skip):
-                taken = decision.past.taken if isinstance(decision, Kept) else None
-                yield self._report(name, decision.name, Gate(name, "if", False, taken), was=self._was(name))
+            elif step.kind == "condition" and name in self.selection and isinstance(decision, Run):
+                yield self._report(name, decision.name, Gate(name, "if", False, decision.outcome), was=self._was(name))
 
     def _was(self, name: str) -> bool | None:
         ended = self.case.reference.record.steps.get(name) if self.case.reference else None
@@ -420,7 +473,7 @@ class _Reviewing:
                 branches[branch.outcome].append(n)
         return GateReport(
             name, gate.field, decision, gate.was if was is ... else was, gate.now, gate.values,
-            tuple(branches[True]), tuple(branches[False]),
+            tuple(branches[True]), tuple(branches[False]), gate.assumed,
         )  # fmt: skip
 
 
@@ -429,17 +482,37 @@ def gate_text(gate: Gate) -> str:
     if gate.field == "approval":
         return f"{gate.step} was {gate.values[0][1]}; today it asks for something else"
     if gate.field == "gate":
-        ran = "ran" if gate.was else "was skipped"
-        return f"{gate.step} {ran} there; today it would {'run' if gate.now else 'be skipped'}: {gate.values[0][2]}"
+        return f"{gate.step} {trigger_text(gate.was, gate.now, gate.values[0][2])}"
     changed = [(n, then, now) for n, then, now in gate.values if then != now]
     still = [(n, now) for n, then, now in gate.values if then == now]
     then = f" at {', '.join(f'{n} {then}' for n, then, _ in changed)}" if changed else ""
     at = f"at {', '.join(f'{n} {now}' for n, _, now in changed)} " if changed else ""
     fixed = f"with {', '.join(f'{n} {now}' for n, now in still)} " if still else ""
     name = gate.step if gate.field == "if" else f"`when` of {gate.step}"
+    was = f"{'assumed ' if gate.assumed else ''}{word(gate.was)}"
     if gate.now is None:
-        return f"{name} was {word(gate.was)}{then}; what it would be today is not known"
-    return f"{name} was {word(gate.was)}{then}; {at}{fixed}it would be {word(gate.now)}"
+        return f"{name} was {was}{then}; what it would be today is not known"
+    return f"{name} was {was}{then}; {at}{fixed}it would be {word(gate.now)}"
+
+
+def trigger_text(was: bool, now: bool | None, why: str) -> str:
+    """Return what the steps before a step let it do then and today."""
+    then = "ran there" if was else "did not run there"
+    if now is None:
+        return f"{then}; whether it would run today is not known: {why}"
+    return f"{then}; today it would {'run' if now else 'not run'}: {why}"
+
+
+def _shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield the findings, each long selection with the first of those that have it: it is the way out of all of them."""
+    given: set[str] = set()
+    for finding in findings:
+        left = [r for r in finding.remedies if not (r.kind == "select" and len(r.paste) > _LONG and r.paste in given)]
+        given |= {remedy.paste for remedy in finding.remedies}
+        yield finding if len(left) == len(finding.remedies) else replace(finding, remedies=tuple(left))
+
+
+_LONG = 400  # characters
 
 
 def _leaves(causes: Iterable[Cause]) -> list[Cause]:
@@ -459,13 +532,14 @@ def _causes(verdict: Verdict) -> str:
     return "; ".join(map(str, verdict.causes))
 
 
-def _accept(step: str, cause: str) -> Remedy:
-    return Remedy("accept", f'accept: [{{step: {quoted(step)}, cause: {cause[:9]}, reason: "..."}}]')
+def _accept(causes: Iterable[tuple[str, str]]) -> Remedy:
+    entries = (f'{{step: {quoted(step)}, cause: {cause[:9]}, reason: "..."}}' for step, cause in causes)
+    return Remedy("accept", f"accept: [{', '.join(entries)}]")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Iterable[str], limit: int = 10) -> str:
     names = list(names)
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def are(names: Sequence[str]) -> str:

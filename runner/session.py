@@ -245,7 +245,7 @@ def _keep(args: list[str], shown: str, asked: Asked, made: Planned, opened: Loca
     """Keep what was shown of a plan that finds nothing to do, to show it again at once."""
     from . import app, settled
 
-    if made.plan.findings or made.plan.runs or not opened.exists:
+    if made.plan.findings or made.plan.starts or not opened.exists:
         return
     run = app.earlier(made.plan, opened)
     if run and (found := app.standing(asked, made.plan, opened, run)):
@@ -283,4 +283,4 @@ def code_of(made: Planned, opened: LocalStore, detailed: bool) -> int:
     engine.verify_kept(made.plan, opened, whole=False)
     if made.plan.findings:
         return 3
-    return 10 if detailed and made.plan.runs else 0
+    return 10 if detailed and made.plan.starts else 0

@@ -8,7 +8,7 @@ from benchmarks import layers
 from runner import causes, decide, verdict
 from runner.decide import Reuse
 from runner.errors import NeedsDecision, ReferenceRunError, SelectionError
-from runner.fingerprint import evaluate
+from runner.fingerprint import evaluate, outline
 from runner.select import SelectorError
 from tests.kit import Files, Lab, drawn
 
@@ -207,7 +207,7 @@ def test_a_condition_whose_values_are_known_is_settled_by_the_plan():
     plan = it.plan()
     assert {n: d.name for n, d in plan.decisions.items()} == {
         "score": "run",
-        "check": "cached",
+        "check": "run",
         "good": "run",
         "bad": "skip",
     }
@@ -364,7 +364,11 @@ def test_case_20_planning_many_steps_evaluates_only_what_can_differ(monkeypatch)
     it = lab(text)
     it.apply()
     count = Counter()
-    for module in (causes, verdict, decide):
-        monkeypatch.setattr(module, "evaluate", lambda *args: count.update([args[0].name]) or evaluate(*args))
+    for module, name, real in (
+        (causes, "outline", outline),
+        (verdict, "evaluate", evaluate),
+        (decide, "evaluate", evaluate),
+    ):
+        monkeypatch.setattr(module, name, lambda *args, real=real: count.update([args[0].name]) or real(*args))
     plan = it.plan("select: [s4999]")
     assert (plan.runs, sum(len(r) for r in steps.values()), dict(count)) == (["s4999"], 19990, {"s4999": 2})

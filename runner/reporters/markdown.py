@@ -98,7 +98,8 @@ def _findings(findings: Sequence[Finding], estimate: Estimate | None, room: int)
         lines = [f"- **{finding.code}** {_text(finding.text)}"]
         for remedy in finding.remedies:
             if remedy.paste not in told:
-                lines.append(f"  - {span(remedy.paste)}{_text(added_time(remedy, estimate))}")
+                paste = ", ".join(remedy.paste.split("\n"))
+                lines.append(f"  - {span(paste)}{_text(added_time(remedy, estimate))}")
         size = sum(len(line) + 1 for line in lines)
         if size > room:
             yield f"- **and {len(findings) - index} more findings**, too long for a comment: `runner plan` prints them all"

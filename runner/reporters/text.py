@@ -25,7 +25,7 @@ from ..record import (
     StepWaiting,
 )
 from ..reference import Candidate
-from ..review import Effect, Finding, GateReport, Remedy, are
+from ..review import Effect, Finding, GateReport, Remedy, are, trigger_text
 from ..select import written_as
 from ..store import RunSummary
 from ..values import short
@@ -157,7 +157,9 @@ def finding_lines(finding: Finding, estimate: Estimate | None = None) -> list[st
     """Return a finding and its remedies, ready to paste."""
     lines = [f"{finding.code} {finding.text}"]
     for index, remedy in enumerate(finding.remedies):
-        lines.append(f"     {'or ' if index else ''}{remedy.paste}{added_time(remedy, estimate)}")
+        first, *rest = remedy.paste.split("\n")
+        lines.append(f"     {'or ' if index else ''}{first}{added_time(remedy, estimate)}")
+        lines += [f"     {'   ' if index else ''}{line}" for line in rest]
     return lines
 
 
@@ -240,10 +242,7 @@ def gate_lines(plan: Plan) -> list[str]:
     """Each gate: what it was, what it would be, and both futures of one that the run decides."""
     return _aligned(
         "gates",
-        [
-            (g.step if g.field in ("if", "approval") else f"`when` of {g.step}", "", gate_state(plan, g))
-            for g in plan.gates
-        ],
+        [(f"`when` of {g.step}" if g.field == "when" else g.step, "", gate_state(plan, g)) for g in plan.gates],
     )
 
 
@@ -252,19 +251,21 @@ def gate_state(plan: Plan, gate: GateReport) -> str:
     was = f" (it was {word(gate.was)} in {plan.reference.record.id})" if gate.was is not None and plan.reference else ""
     then, other = ", ".join(gate.then) or "nothing", ", ".join(gate.otherwise) or "nothing"
     match gate.decision:
-        case "run":
+        case "run" if gate.now is None:
             return f"decided by this run: if true {then}, if false {other}{was}"
-        case "cached":
+        case "run":
             return f"{word(gate.now)}: {then if gate.now else other} may run{was}"
         case "assumed":
             return f"assumed {word(gate.now)}{was}"
     if gate.field == "approval":
         return f"it was {gate.values[0][1]}, today it would be asked again"
     if gate.field == "gate":
-        return f"{'ran' if gate.was else 'was skipped'} there, today it would {'run' if gate.now else 'be skipped'}: {gate.values[0][2]}"
+        return trigger_text(bool(gate.was), gate.now, gate.values[0][2])
     values = ", ".join(f"{n} {then} -> {now}" if then != now else f"{n} {now}" for n, then, now in gate.values)
     today = "not known" if gate.now is None else word(gate.now)
-    return f"it was {word(gate.was)}, today it would be {today}" + (f" ({values})" if values else "")
+    return f"it was {'assumed ' if gate.assumed else ''}{word(gate.was)}, today it would be {today}" + (
+        f" ({values})" if values else ""
+    )
 
 
 def change_lines(plan: Plan) -> list[str]:

@@ -108,6 +108,9 @@ class Store(Past, Protocol):
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         """Return runs, newest first."""
 
+    def newest(self, pipeline: str) -> Mapping[str, str]:
+        """Return the run that has the newest success of each step of a pipeline."""
+
     def durations(self, pipeline: str, rows: int) -> dict[str, list[float]]:
         """Return what the steps of a pipeline took, newest first, from its newest `rows` successes."""
 

@@ -627,6 +627,13 @@ class LocalStore:
             if isinstance(found, StepEnded):
                 yield found
 
+    def newest(self, pipeline: str) -> dict[str, str]:
+        query = (
+            "SELECT step, run FROM successes"
+            " WHERE seq IN (SELECT max(seq) FROM successes WHERE pipeline=? GROUP BY step)"
+        )
+        return {str(step): str(run) for step, run in self.rows(query, (pipeline,))}
+
     def durations(self, pipeline: str, rows: int) -> dict[str, list[float]]:
         out: dict[str, list[float]] = {}
         for step, seconds in self.rows(

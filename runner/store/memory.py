@@ -96,6 +96,14 @@ class MemoryStore:
                 ):
                     yield event
 
+    def newest(self, pipeline: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for id in self.journals:
+            record = self.run(id)
+            if record and record.started.pipeline == pipeline:
+                found |= {name: id for name, ended in record.steps.items() if ended.is_result}
+        return found
+
     def durations(self, pipeline: str, rows: int) -> dict[str, list[float]]:
         out: dict[str, list[float]] = {}
         for id in reversed(self.journals):

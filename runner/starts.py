@@ -1,0 +1,173 @@
+"""Would a step of the reference run start today? Each gate in front of it is asked again.
+
+A step has a list of gates: its trigger (what the steps before it and its branch allow) and its `when`. Each has a value
+of then and one of today. A finding is made of those that decide that the step would start today although it did not, or
+that it would not, or that nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+
+from .case import NO_RUN, Case
+from .causes import shown
+from .expression import EvaluationError, Template
+from .fingerprint import Before, settle
+from .frozen import changed, frozen
+from .gate import GOOD, Closed, gate
+from .lineage import Made
+from .pipeline import Step
+from .record import RunRecord
+from .values import digest_of
+
+IDLE = ("skipped", "upstream_failed", "not_run")  # statuses of a step that has not started
+
+
+@frozen
+class Gate:
+    """One thing that decides whether a step starts, or a condition's outcome: its value of then and that of today."""
+
+    step: str
+    field: str  # if, when, gate (the trigger) or approval
+    was: bool
+    now: bool | None  # None: its values are not known
+    values: tuple[tuple[str, str, str], ...] = ()  # what it reads, then, now; of a trigger ("gate", "", why)
+    cause: str = ""  # digest of what differs, to accept it
+    accepted: bool = False
+    differs: bool = False  # whether it decides that the step would do otherwise today, or that nobody knows
+    by: tuple[str, ...] = ()  # steps that would have to run for it to be known
+    assumed: bool = False  # whether the outcome of then was given by the request
+
+    @property
+    def holds(self) -> bool:
+        """Whether the step would do the same as far as this gate decides it, or that was accepted."""
+        return self.accepted or not self.differs
+
+
+@frozen
+class Trigger:
+    """Whether the steps before a step let it start today."""
+
+    open: bool | None  # None: not known
+    why: str = ""
+    by: tuple[str, ...] = ()
+
+
+class Starts:
+    """Asks the gates of the steps above a selection; `now` is what each step before them would leave today."""
+
+    def __init__(self, case: Case, record: RunRecord, now: Mapping[str, Before | None]) -> None:
+        self.case, self.record, self.now = case, record, now
+        self.steps = case.pipeline.steps
+        self.tolerated = frozenset(n for n, s in self.steps.items() if s.on_failure == "continue")
+        self.unsettled: dict[str, str] = {}  # step whose result or outcome of today is not known -> why
+
+    def opens(self, step: Step) -> bool | None:
+        """Return whether a step that has no result would start today; None if that is not known."""
+        trigger = self._trigger(step, frozenset())
+        when = self._when_today(step)
+        return False if trigger.open is False or when is False else trigger.open and when
+
+    def asked(self, step: Step, made: Made, reported: Set[str]) -> tuple[Gate, ...]:
+        """Return the gates that are to be shown: each `when` with values, and each gate that decides otherwise today.
+
+        `reported` are the steps of which a finding is made anyway: what they leave open is not reported again.
+        """
+        ended = made.ended
+        was = ended.status not in IDLE
+        if self._plain(step, was):
+            return ()
+        trigger, when = self._trigger(step, reported), self._when_today(step)
+        now = False if trigger.open is False or when is False else trigger.open and when
+        by_when = ended.status == "skipped" and not ended.by
+        gates = []
+        if not isinstance(step.when, bool) and not step.deferred and (was or by_when):
+            gates.append(Gate(step.name, "when", was, when, self.read_values([step.when], made)))
+        elif step.when is False and (was or by_when):
+            gates.append(Gate(step.name, "gate", was, False, (("gate", "", "`when` is false"),)))
+        elif by_when:
+            gates.append(Gate(step.name, "gate", False, when, (("gate", "", "nothing skips it"),)))
+        if trigger.open is not True or not (was or by_when):
+            values = ((step.branch.condition if step.branch else "gate", "", trigger.why or "nothing skips it"),)
+            today = trigger.open if was or by_when else now
+            gates.append(Gate(step.name, "gate", was or by_when, today, values, by=trigger.by))
+        if now is was:
+            return tuple(gate for gate in gates if gate.field == "when")
+        return self._differing(step, gates, was)
+
+    def _differing(self, step: Step, gates: list[Gate], was: bool) -> tuple[Gate, ...]:
+        wrong = [gate.now is not True if was else gate.now is not False for gate in gates]
+        said = [[gate.field, gate.was, gate.now, gate.values] for gate, bad in zip(gates, wrong, strict=True) if bad]
+        cause = "c" + digest_of([step.name, "starts", was, said]).removeprefix("sha256:")
+        accepted = self.case.accepts(step.name, cause)
+        return tuple(
+            changed(gate, cause=cause, accepted=accepted, differs=True) if bad else gate
+            for gate, bad in zip(gates, wrong, strict=True)
+            if bad or gate.field == "when"
+        )
+
+    def _plain(self, step: Step, was: bool) -> bool:
+        """Whether the step has started, and nothing stands before it that could keep it from that today."""
+        if not was or step.when is not True or step.branch:
+            return False
+        if self.unsettled and any(name in self.unsettled for name in step.before):
+            return False
+        for name in step.before:
+            before = self.now.get(name)
+            if before is None or before.status not in GOOD:
+                return False
+        return True
+
+    def _trigger(self, step: Step, reported: Set[str]) -> Trigger:
+        """Return what the steps before `step` and its branch decide; a step in `reported` is taken to do as it did."""
+        ends: dict[str, str] = {}
+        taken: dict[str, bool | None] = {}
+        unknown = []
+        for name in sorted(step.before):
+            before = self.now.get(name)
+            if before is None or name in self.unsettled:
+                if name not in reported:
+                    unknown.append(name)
+                ends[name] = "succeeded"
+                taken[name] = step.branch.outcome if step.branch and step.branch.condition == name else None
+            else:
+                ends[name], taken[name] = before.status, before.taken
+        found = gate(step, ends, taken, self.tolerated)
+        if isinstance(found, Closed):
+            return Trigger(False, found.reason)
+        if unknown:
+            why = "; ".join(f"{name} {self.unsettled.get(name, 'never ran')}" for name in unknown)
+            return Trigger(None, why, tuple(unknown))
+        return Trigger(True)
+
+    def _when_today(self, step: Step) -> bool | None:
+        if isinstance(step.when, bool) or step.deferred:
+            return step.when is not False
+        names = {ref.path[1] for ref in step.when.refs() if ref.path[0] == "steps"}
+        before = {name: b for name in names if (b := self.now.get(name)) is not None}
+        if len(before) < len(names):
+            return None
+        today = self.case.today
+        try:
+            return bool(settle(step.when, step, today.pipeline, today.params, before, today.world, NO_RUN))
+        except EvaluationError:
+            return None
+
+    def read_values(self, templates: Iterable[Template], made: Made) -> tuple[tuple[str, str, str], ...]:
+        """Return what expressions read: name, value of then, value of today."""
+        out: dict[str, tuple[str, str, str]] = {}
+        ended = made.ended
+        for ref in (ref for template in templates for ref in template.refs()):
+            match ref.path:
+                case ("params", name):
+                    then, now = self.record.started.params.get(name), self.case.today.params.get(name)
+                    out[name] = (name, shown(ended.params.get(name, then), True), shown(now, True))
+                case ("steps", name, "outputs", output):
+                    past = made.record.steps.get(name) if made.record else None
+                    before = self.now.get(name)
+                    produced = before.outputs.get(output) if before else None
+                    was = shown(past.outputs.get(output, {}).get("value") if past else None, past is not None)
+                    out[output] = (output, was, shown(produced.value, True) if produced else "?")
+        if ended.assumed:  # it read nothing then
+            return tuple((name, now, now) for name, _, now in out.values())
+        return tuple(out.values())
