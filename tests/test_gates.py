@@ -1,0 +1,276 @@
+"""Would what is reused start today: each gate in front of it is asked again, one that is new included."""
+
+import pytest
+
+from tests.kit import Files, Lab
+from tests.test_verdict import codes, pasted
+
+READERS = """
+  t: {{kind: command, command: [t], outputs: {{o: {{type: file, path: o.txt}}}}{of_t}}}
+  r: {{kind: command, command: [r, $(steps.t.outputs.o), $(params.k)], outputs: {{o: {{type: file, path: o.txt}}}}}}
+"""
+PARAMS = "params: {go: {type: boolean, default: true}, low: {type: boolean, default: false}, k: {type: integer, default: 1}}\nsteps:"
+
+
+def pipeline(more="", of_t=""):
+    return PARAMS + READERS.format(of_t=of_t) + more
+
+
+def texts(plan):
+    return [f"{f.code} {f.text}" for f in plan.findings]
+
+
+def edited(before, after, request="select: [r]\nparams: {k: 2}", first=""):
+    """Return the plan of `request` against a run of the pipeline as it was before an edit."""
+    it = Lab(before)
+    it.apply(first)
+    it.text = after
+    return it.plan(request)
+
+
+@pytest.mark.parametrize(
+    ("more", "of_t", "text"),
+    [
+        pytest.param(
+            "  g: {kind: condition, if: $(params.low), then: [t]}",
+            "",
+            "t ran there; today it would not run: g is false, and t is reused.",
+            id="a condition",
+        ),
+        pytest.param(
+            "  g: {kind: condition, if: $(params.go), else: [t]}",
+            "",
+            "t ran there; today it would not run: g is true, and t is reused.",
+            id="an else branch",
+        ),
+        pytest.param(
+            "",
+            ", when: $(params.low)",
+            "`when` of t was true; with low false it would be false, and t is reused.",
+            id="a when",
+        ),
+        pytest.param(
+            "",
+            ", when: false",
+            "t ran there; today it would not run: `when` is false, and t is reused.",
+            id="a when without values",
+        ),
+        pytest.param(
+            "  g: {kind: command, command: [g], when: $(params.low), outputs: {o: {type: file}}}",
+            ", needs: [g]",
+            "t ran there; today it would not run: g was skipped, and t is reused.",
+            id="a step before it that would be skipped",
+        ),
+    ],
+)
+def test_a_gate_that_is_new_and_closed_is_a_finding(more, of_t, text):
+    assert texts(edited(pipeline(), pipeline(more, of_t))) == [f"F220 {text}"]
+
+
+def test_a_gate_that_is_new_and_open_is_no_finding():
+    assert codes(edited(pipeline(), pipeline("  g: {kind: condition, if: $(params.go), then: [t]}"))) == []
+
+
+def test_a_step_that_never_ran_and_comes_before_a_reused_one_is_a_finding():
+    check = "  check: {kind: command, command: [check], outputs: {o: {type: file}}}"
+    plan = edited(pipeline(), pipeline(check, ", needs: [check]"))
+    assert texts(plan) == [
+        "F220 t ran there; whether it would run today is not known: check never ran, and t is reused."
+    ]
+    assert pasted(plan) == ["select: [check, t, r]"]
+
+
+def test_a_when_that_holds_hides_no_other_gate():
+    c, when = "  c: {kind: condition, if: $(params.go), then: [t]}", ", when: $(params.go)"
+    plan = edited(pipeline(c, when), pipeline(c.replace("then", "else"), when))
+    assert texts(plan) == ["F220 t ran there; today it would not run: c is true, and t is reused."]
+    assert [(g.step, g.field, g.was, g.now) for g in plan.gates] == [
+        ("c", "if", True, True),
+        ("t", "when", True, True),
+        ("t", "gate", True, False),
+    ]
+
+
+def test_all_gates_that_close_a_step_are_in_one_finding():
+    c = "  c: {kind: condition, if: $(params.go), then: [t]}"
+    plan = edited(pipeline(c), pipeline(c.replace("then", "else"), ", when: $(params.low)"))
+    assert texts(plan) == [
+        "F220 `when` of t was true; with low false it would be false; "
+        "t ran there; today it would not run: c is true, and t is reused."
+    ]
+
+
+def test_the_own_when_of_a_reused_condition_is_asked():
+    text = """
+        params: {release: {type: boolean, default: true}}
+        steps:
+          good: {kind: condition, when: $(params.release), if: $(1 < 2), then: [publish]}
+          publish: {kind: command, command: [publish], outputs: {o: {type: file}}}
+    """
+    plan = edited(text, text, "select: [publish]\nparams: {release: false}")
+    assert codes(plan) == ["F220 good", "F210 release"]
+    assert plan.findings[0].text == (
+        "`when` of good was true at release true; at release false it would be false, and good is reused."
+    )
+
+
+def test_a_failure_that_is_no_longer_tolerated_is_a_finding():
+    text = """
+        steps:
+          p: {kind: command, command: [p], outputs: {o: {type: file}}, on_failure: continue}
+          t: {kind: command, command: [t, '$(coalesce(steps.p.outputs.o, "none"))'], outputs: {o: {type: file}}}
+          r: {kind: command, command: [r, $(steps.t.outputs.o)], outputs: {o: {type: file}}}
+    """
+    it = Lab(text, fails=lambda call: "exit" if call.step == "p" else "")
+    it.apply()
+    assert codes(it.plan("select: [r]")) == []
+    it.text = text.replace(", on_failure: continue", "")
+    assert texts(it.plan("select: [r]")) == ["F220 t ran there; today it would not run: p failed, and t is reused."]
+
+
+ASSUMED = """
+params: {limit: {type: integer, default: 5}}
+steps:
+  ok: {kind: condition, if: $(params.limit > 6), then: [publish, announce]}
+  publish: {kind: command, command: [publish], outputs: {o: {type: file}}}
+  announce: {kind: command, command: [announce], outputs: {o: {type: file}}}
+"""
+
+
+def test_an_outcome_that_was_assumed_is_evaluated_when_a_trial_is_the_reference():
+    it = Lab(ASSUMED)
+    it.apply("select: [publish]\nassume: {ok: true}")
+    plan = it.plan("select: [announce]\nreference: r1")
+    assert texts(plan) == [
+        "F220 ok was assumed true; with limit 5 it would be false, and you select announce behind it."
+    ]
+
+
+def test_an_assumed_outcome_that_the_condition_has_is_no_finding():
+    it = Lab(ASSUMED)
+    it.apply("select: [publish]\nassume: {ok: true}\nparams: {limit: 7}")
+    assert codes(it.plan("select: [announce]\nreference: r1")) == []
+
+
+def test_a_cause_that_is_accepted_below_does_not_settle_what_the_selection_reads_itself():
+    it = Lab(
+        """
+        steps:
+          u: {kind: command, command: [u], code: [u.txt], outputs: {o: {type: file}}}
+          x: {kind: command, command: [x, $(steps.u.outputs.o)], outputs: {o: {type: file}}}
+          s: {kind: command, command: [s, $(steps.u.outputs.o), $(steps.x.outputs.o)], outputs: {o: {type: file}}}
+        """,
+        Files({"u.txt": "one"}),
+    )
+    it.apply()
+    it.files.files["u.txt"] = "two"
+    plan = it.plan("select: [s]")
+    assert codes(plan) == ["F201 u", "F201 x"]
+    cause = plan.findings[1].cause[:9]
+    assert codes(it.plan(f"select: [s]\naccept: [{{step: x, cause: {cause}, reason: counts lines}}]")) == ["F201 u"]
+
+
+def test_what_a_cached_step_did_not_read_is_looked_up_where_it_was_cached():
+    it = Lab("""
+        params: {go: {type: boolean, default: true}, k: {type: integer, default: 1}}
+        steps:
+          extra: {kind: command, command: [extra], when: $(params.go), outputs: {o: {type: file}}}
+          b: {kind: command, command: [b, $(steps.extra.status == "failed")], needs: [extra], trigger: all_done, outputs: {o: {type: file}}}
+          c: {kind: command, command: [c, $(steps.b.outputs.o), $(params.k)], outputs: {o: {type: file}}}
+    """)
+    it.apply()
+    it.apply("params: {go: false}")
+    assert codes(it.plan("select: [c]\nparams: {k: 2}")) == []
+
+
+def test_all_causes_of_a_difference_are_named():
+    it = Lab(
+        """
+        steps:
+          a: {kind: command, command: [a], inputs: {f: a.txt}, code: [c.txt], env: {E: "1"}, outputs: {o: {type: file}}}
+          b: {kind: command, command: [b, $(steps.a.outputs.o)], outputs: {o: {type: file}}}
+        """,
+        Files({"a.txt": "1", "c.txt": "1"}),
+    )
+    it.apply()
+    it.files.files |= {"a.txt": "2", "c.txt": "2"}
+    it.text = it.text.replace('E: "1"', 'E: "2"').replace("command: [a]", "command: [a, more]")
+    verdict = it.plan("select: [b]").decisions["a"].verdict
+    assert [f"{c.kind} {c.name}" for c in verdict.causes] == [
+        "code c.txt",
+        "input f",
+        "env E",
+        "code `command` of the step",
+    ]
+
+
+def test_a_parameter_explains_the_fields_that_it_is_put_into_and_no_edit():
+    it = Lab("""
+        params: {x: {type: integer, default: 1}}
+        steps:
+          a: {kind: command, command: [a, $(params.x)], env: {E: v$(params.x)}, outputs: {o: {type: file}}}
+          b: {kind: command, command: [b, $(steps.a.outputs.o)], outputs: {o: {type: file}}}
+    """)
+    it.apply()
+    named = [str(c) for c in it.plan("select: [b]\nparams: {x: 2}").decisions["a"].verdict.causes]
+    assert named == ["param x: 1 -> 2"]
+    it.text = it.text.replace("E: v$", "E: w$")
+    named = [str(c) for c in it.plan("select: [b]\nparams: {x: 2}").decisions["a"].verdict.causes]
+    assert named == ["param x: 1 -> 2", "env E: v1 -> w2"]
+
+
+def test_a_step_behind_one_that_is_known_to_be_skipped_is_skipped_and_twins_may_end_cached():
+    plan = Lab("""
+        params: {go: {type: boolean, default: false}}
+        steps:
+          a: {kind: command, command: [a], when: $(params.go), outputs: {o: {type: file}}}
+          b: {kind: command, command: [b], outputs: {o: {type: file}}}
+          c: {kind: command, command: [c, $(steps.a.outputs.o), $(steps.b.outputs.o)], outputs: {o: {type: file}}}
+          b2: {kind: command, command: [b], outputs: {o: {type: file}}}
+    """).plan()
+    assert {n: (d.name, d.may) for n, d in plan.decisions.items()} == {
+        "a": ("skip", ()),
+        "b": ("run", ("cached",)),
+        "c": ("skip", ()),
+        "b2": ("run", ("cached",)),
+    }
+
+
+def test_the_reason_why_a_step_runs_compares_with_its_newest_result():
+    it = Lab(
+        """
+        steps:
+          a: {kind: command, command: [a], code: [a.txt], outputs: {o: {type: file}}}
+          b: {kind: command, command: [b], code: [b.txt], outputs: {o: {type: file}}}
+        """,
+        Files({"a.txt": "1", "b.txt": "1"}),
+    )
+    it.apply()
+    it.files.files |= {"a.txt": "2", "b.txt": "2"}
+    it.apply("select: [a]")
+    assert it.plan().decisions["b"].reasons == ("code b.txt: 6b86b273 -> d4735e3a",)
+
+
+def test_one_cause_of_many_steps_is_one_finding():
+    readers = "".join(
+        f"  m{n}: {{kind: command, command: [m{n}, $(steps.root.outputs.o)], outputs: {{o: {{type: file}}}}}}\n"
+        for n in range(5)
+    )
+    inputs = ", ".join(f"$(steps.m{n}.outputs.o)" for n in range(5))
+    it = Lab(
+        f"""
+steps:
+  root: {{kind: command, command: [root], code: [leaf], outputs: {{o: {{type: file}}}}}}
+{readers}  gather: {{kind: command, command: [gather, {inputs}], outputs: {{o: {{type: file}}}}}}
+""",
+        Files({"leaf": "1"}),
+    )
+    it.apply()
+    it.files.files["leaf"] = "2"
+    plan = it.plan("select: [gather]")
+    assert texts(plan) == [
+        "F201 m0, m1, m2 and 2 more would be reused, but they are stale: upstream root (code leaf: 6b86b273 -> d4735e3a)."
+    ]
+    entries = plan.findings[0].remedies[-1].paste
+    assert [entries.count(f"step: m{n}, ") for n in range(5)] == [1] * 5
+    assert codes(it.plan(f"select: [gather]\n{entries.replace('...', 'only a comment')}")) == []
