@@ -30,7 +30,7 @@ class Cause:
     def __str__(self) -> str:
         inner = f" ({'; '.join(map(str, self.causes))})" if self.causes else ""
         change = (
-            f": {_brief(self.then)} -> {_brief(self.now)}"
+            f": {brief(self.then)} -> {brief(self.now)}"
             if self.then and self.now
             else f": {self.then}"
             if self.then
@@ -133,7 +133,8 @@ def _replaced(value: Any, changed: Mapping[str, tuple[Any, Any]]) -> Any:
     return value
 
 
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
+    """Return a text for people: of a digest its first digits."""
     return short(text) if text.startswith("sha256:") else text
 
 

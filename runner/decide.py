@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from typing import ClassVar
 
 from .case import NO_RUN, Case
@@ -476,20 +475,8 @@ class _Deciding:
 
     def _compared(self, step: Step) -> Made | None:
         """Return the result that reasons compare with."""
-        found = self.lineage.made(step.name, self.reference.record) if self.reference else None
-        if found is not None:
-            return found
-        for record in islice(self.today.past.finished(self.pipeline.name), _RECENT):
-            if step.name in record.steps:
-                return self.lineage.made(step.name, record)
-        return self.lineage.made(step.name, self.lineage.run(self.newest_successes.get(step.name, "")))
-
-    @cached_property
-    def newest_successes(self) -> Mapping[str, str]:
-        return self.today.past.newest(self.pipeline.name)
-
-
-_RECENT = 10  # runs that are read for a step's newest result, before the index is asked for its newest success
+        reference = self.reference.record if self.reference else None
+        return self.lineage.made(step.name, reference) or self.lineage.newest(step.name, self.pipeline.name)
 
 
 def taken(success: StepEnded, step: Step, evaluated: Evaluated) -> StepEnded:

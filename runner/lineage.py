@@ -7,6 +7,7 @@ step ran or was taken from the cache: the record of that run has every step befo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from .fingerprint import Before
 from .frozen import frozen
@@ -14,6 +15,8 @@ from .pipeline import Step
 from .record import RunRecord, StepEnded
 from .reference import Past
 from .select import Selection
+
+_RECENT = 10  # runs that are read for a step's newest result, before the index is asked for its newest success
 
 
 @frozen
@@ -41,6 +44,7 @@ class Lineage:
     def __init__(self, past: Past) -> None:
         self._past = past
         self._runs: dict[str, RunRecord | None] = {}
+        self._successes: dict[str, Mapping[str, str]] = {}  # of each pipeline, the run of each step's newest
 
     def run(self, id: str) -> RunRecord | None:
         """Return the record of a run, or None if it is gone."""
@@ -56,6 +60,15 @@ class Lineage:
                 return self._followed(ended, record)
             record = self.run(record.started.reference)
         return None
+
+    def newest(self, name: str, pipeline: str) -> Made | None:
+        """Return the newest result of a step in the runs of a pipeline."""
+        for record in islice(self._past.finished(pipeline), _RECENT):
+            if name in record.steps:
+                return self.made(name, record)
+        if pipeline not in self._successes:
+            self._successes[pipeline] = self._past.newest(pipeline)
+        return self.made(name, self.run(self._successes[pipeline].get(name, "")))
 
     def _followed(self, ended: StepEnded, record: RunRecord) -> Made:
         while ended.reused_from and ended.status in ("reused", "skipped"):

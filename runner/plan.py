@@ -136,11 +136,11 @@ def to_json(plan: Plan) -> dict[str, Any]:
             "written": list(selection.written), "exclude": list(request.exclude), "steps": list(selection.steps), "convex": True,
             "pieces": [list(p) for p in selection.pieces], "frontier": list(selection.frontier),
         },
-        "steps": {name: _decision_json(decision) for name, decision in plan.decisions.items()},
+        "steps": {name: decision_json(decision) for name, decision in plan.decisions.items()},
         "params": _params_json(plan),
         "finally": list(pipeline.finals),
         "gates": [_gate_json(gate) for gate in plan.gates],
-        "findings": [_finding_json(finding) for finding in plan.findings],
+        "findings": [finding_json(finding) for finding in plan.findings],
         "accepted": [{"step": a.step, "cause": a.cause, "reason": a.reason} for a in request.accept],
         "notes": list(plan.notes),
         "code_changes": [{"path": c.path, "then": c.then, "now": c.now, "lines": list(c.lines)} for c in plan.code_changes],
@@ -197,7 +197,8 @@ def _gate_json(gate: GateReport) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _finding_json(finding: Finding) -> dict[str, Any]:
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """Return a finding as JSON."""
     return {
         "code": finding.code, "subject": finding.subject, "text": finding.text, "cause": finding.cause,
         "steps": [{"step": step, "cause": cause} for step, cause in finding.causes],
@@ -205,7 +206,8 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _decision_json(decision: Decision) -> dict[str, Any]:
+def decision_json(decision: Decision) -> dict[str, Any]:
+    """Return what is done with a step as JSON."""
     out: dict[str, Any] = {"decision": decision.name, "reasons": list(decision.reasons), "may": list(decision.may)}
     match decision:
         case Run(fingerprint=fingerprint, outcome=outcome) if fingerprint:

@@ -13,6 +13,7 @@ from ..settled import plain
 COMMANDS = {
     "validate": "Check pipeline and run files.",
     "plan": "Show what a run would do, and why.",
+    "why": "Show why a step runs or is reused.",
     "apply": "Plan, then run.",
     "retry": "Run again what did not succeed in a run.",
     "stop": "Ask a run to stop.",
