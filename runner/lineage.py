@@ -6,7 +6,7 @@ step ran or was taken from the cache: the record of that run has every step befo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from .fingerprint import Before
@@ -44,6 +44,7 @@ class Lineage:
     def __init__(self, past: Past) -> None:
         self._past = past
         self._runs: dict[str, RunRecord | None] = {}
+        self._recent: dict[str, tuple[list[RunRecord], Iterator[RunRecord]]] = {}
         self._successes: dict[str, Mapping[str, str]] = {}  # of each pipeline, the run of each step's newest
 
     def run(self, id: str) -> RunRecord | None:
@@ -63,12 +64,20 @@ class Lineage:
 
     def newest(self, name: str, pipeline: str) -> Made | None:
         """Return the newest result of a step in the runs of a pipeline."""
-        for record in islice(self._past.finished(pipeline), _RECENT):
+        for record in self._recent_of(pipeline):
             if name in record.steps:
                 return self.made(name, record)
         if pipeline not in self._successes:
             self._successes[pipeline] = self._past.newest(pipeline)
         return self.made(name, self.run(self._successes[pipeline].get(name, "")))
+
+    def _recent_of(self, pipeline: str) -> Iterator[RunRecord]:
+        """Yield the newest finished runs, each read once for all steps."""
+        read, rest = self._recent.setdefault(pipeline, ([], islice(self._past.finished(pipeline), _RECENT)))
+        yield from read
+        for record in rest:
+            read.append(record)
+            yield record
 
     def _followed(self, ended: StepEnded, record: RunRecord) -> Made:
         while ended.reused_from and ended.status in ("reused", "skipped"):

@@ -266,28 +266,36 @@ class _Reviewing:
                 remedies.append(_accept(accept))
         return tuple(dict.fromkeys(remedies))
 
-    def _take_back(self, params: list[str]) -> Iterator[Remedy]:
-        """Set parameters as the reference run had them."""
+    def _take_back(self, params: Sequence[str]) -> Iterator[Remedy]:
+        """Set parameters as the reference run had them, all of them at once."""
+        ways = [self._way_back(name) for name in params]
+        if not ways or not all(ways):
+            return
+        given = [name for name, way in zip(params, ways, strict=True) if way == _REMOVE]
+        if given:
+            ways = [f"remove {', '.join(given)} from `params`", *(way for way in ways if way != _REMOVE)]
+        yield Remedy("remove", ", and ".join(ways))
+        then = self.case.reference.record.started.params if self.case.reference else {}
+        if len(given) == len(params) and all(
+            n in then and self._is_default(self.pipeline.params[n], then[n]) for n in given
+        ):
+            kept = [*self.case.request.reset, *given]
+            yield Remedy("reset", f"reset: [{', '.join(kept)}]  # and no {', '.join(given)} in `params`")
+
+    def _way_back(self, name: str) -> str:
+        """Return how a parameter gets the value that it had in the reference run, or nothing if it cannot."""
         assert self.case.reference is not None
         then = self.case.reference.record.started.params
-        given = [n for n in params if self.case.sources.get(n) == "request"]
-        inherits = self.case.request.inherit == "reference"
-        if given and inherits and all(self._differs(n) for n in given):
-            yield Remedy("remove", f"remove {', '.join(given)} from `params`")
-            if all(n in then and self._is_default(self.pipeline.params[n], then[n]) for n in given):
-                kept = [*self.case.request.reset, *given]
-                yield Remedy("reset", f"reset: [{', '.join(kept)}]  # and no {', '.join(given)} in `params`")
-        for name in params:
-            if name in given:
-                if not inherits and name in then and self._differs(name):
-                    yield Remedy("remove", f"set {name} in `params` to {shown(plain(then[name]), True)}")
-            elif name in self.case.request.reset:
-                yield Remedy("remove", f"remove {name} from `reset`")
-            elif name in then and self.case.request.inherit == "defaults":
-                yield Remedy(
-                    "remove",
-                    f"remove `inherit: defaults`, or set {name} in `params` to {shown(plain(then[name]), True)}",
-                )
+        if name not in then or not self._differs(name):
+            return ""  # the same file has other content
+        old = shown(plain(then[name]), True)
+        if self.case.sources.get(name) == "request":
+            return _REMOVE if self.case.request.inherit == "reference" else f"set {name} in `params` to {old}"
+        if name in self.case.request.reset:
+            return f"remove {name} from `reset`"
+        if self.case.request.inherit == "defaults":
+            return f"remove `inherit: defaults`, or set {name} in `params` to {old}"
+        return ""
 
     def _differs(self, name: str) -> bool:
         """Whether a parameter's value, not only the file behind it, is another than in the reference run."""
@@ -323,12 +331,19 @@ class _Reviewing:
 
     def _on_gates(self, name: str, gates: Sequence[Gate]) -> Finding:
         verdict = self._verdict(name)
-        unknown = gates[0].now is None and gates[0].field == "if" and verdict.causes
+        unknown = gates[0].now is None and gates[0].field in ("if", "approval") and verdict.causes
         causes = f" ({_causes(verdict)})" if unknown else ""
         text = f"{'; '.join(map(gate_text, gates))}{causes}{self._behind(name, gates[0].field)}."
         by = [step for gate in gates for step in gate.by]
         cause = gates[0].cause
-        return Finding("F220", name, text, self._step_remedies([name], by, [(name, cause)]), cause, ((name, cause),))
+        return Finding(
+            "F220",
+            name,
+            text,
+            self._step_remedies([name], by, self._params_of_gates(gates), [(name, cause)]),
+            cause,
+            ((name, cause),),
+        )
 
     def _on_reuse(self, names: Sequence[str], verdict: Verdict) -> Finding:
         """Return the finding on steps that would be reused, and that differ for one reason."""
@@ -348,19 +363,39 @@ class _Reviewing:
                 code = "F201"
                 text = f"{name} would be reused, but {it} {are(names)} stale: {causes}.{again}"
         pairs = [(n, self._verdict(n).cause) for n in names]
-        return Finding(code, names[0], text, self._step_remedies(names, (), pairs), pairs[0][1], tuple(pairs))
+        return Finding(
+            code,
+            names[0],
+            text,
+            self._step_remedies(names, (), self._params_of(verdict), pairs),
+            pairs[0][1],
+            tuple(pairs),
+        )
 
     def _step_remedies(
-        self, names: Sequence[str], by: Sequence[str], accept: Sequence[tuple[str, str]]
+        self, names: Sequence[str], by: Sequence[str], params: Sequence[str], accept: Sequence[tuple[str, str]]
     ) -> tuple[Remedy, ...]:
-        causes = _leaves(self._verdict(names[0]).causes)
-        params = list(
-            dict.fromkeys(c.name for c in causes if c.kind in ("param", "input") and c.name in self.pipeline.params)
+        """Return the ways out of a finding; `params` are those that it comes from, if it comes from nothing else."""
+        return (
+            *self._select([*names, *by]),
+            *self._other_reference(names[0]),
+            *self._take_back(params),
+            _accept(accept),
         )
-        out = [*self._select([*names, *by]), *self._other_reference(names[0])]
-        if params and all(c.name in params for c in causes):
-            out += self._take_back(params)
-        return (*out, _accept(accept))
+
+    def _params_of(self, verdict: Verdict) -> list[str]:
+        """Return the parameters that a verdict comes from, or none if it comes from something else, too."""
+        causes = _leaves(verdict.causes)
+        params = [c.name for c in causes if c.kind in ("param", "input") and c.name in self.pipeline.params]
+        return list(dict.fromkeys(params)) if len(params) == len(causes) else []
+
+    def _params_of_gates(self, gates: Sequence[Gate]) -> list[str]:
+        """Return the parameters that gates differ by, or none if they differ by something else, too."""
+        if any(gate.field in ("if", "approval") for gate in gates):
+            return [] if gates[0].assumed else self._params_of(self._verdict(gates[0].step))
+        changed = [name for gate in gates for name, then, now in gate.values if then != now]
+        known = all(name in self.pipeline.params for name in changed)
+        return list(dict.fromkeys(changed)) if known else []
 
     def _other_reference(self, name: str) -> Iterator[Remedy]:
         """Yield the run that made the step as it would be made today, if it can be the reference run."""
@@ -513,6 +548,7 @@ def _shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 _LONG = 400  # characters
+_REMOVE = "remove from `params`"
 
 
 def _leaves(causes: Iterable[Cause]) -> list[Cause]:

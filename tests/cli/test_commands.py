@@ -66,7 +66,7 @@ def test_runs_and_show(ran):
     shown = ran.runner("show", run[-4:])
     assert shown.code == 0
     assert "  succeeded  a      N s, o DIGEST\n" in shown.out
-    assert "  cached     check  produced by R1, true\n" in shown.out
+    assert "  succeeded  check  true\n" in shown.out
     assert json.loads(ran.runner("show", run, "--params", "-o", "json").raw) == {"x": 1, "tags": [], "rate": 0.5}
 
 

@@ -206,21 +206,22 @@ def test_no_value_can_forge_the_comment(project):
 
 def test_a_long_plan_is_folded_and_no_finding_is_cut(project):
     steps = "\n".join(
-        f"          s{i}: {{kind: shell, env: {{X: $(params.x)}}, script: echo {i} > o, outputs: {{o: {{type: file}}}}}}"
-        for i in range(400)
+        f"          s{i}: {{kind: shell, code: [c{i}.txt], script: echo {i} > o, outputs: {{o: {{type: file}}}}}}"
+        for i in range(300)
     )
-    last = ", ".join(f"i{i}: $(steps.s{i}.outputs.o)" for i in range(400))
+    last = ", ".join(f"i{i}: $(steps.s{i}.outputs.o)" for i in range(300))
     project.pipeline(f"""
-        params: {{x: {{type: integer, default: 1}}}}
         steps:
 {steps}
           last: {{kind: shell, inputs: {{{last}}}, script: echo > o, outputs: {{o: {{type: file}}}}}}
     """)
+    project.write(**{f"c{i}_txt": "1" for i in range(300)})
     assert project.runner("apply", "p.yaml").code == 0
-    project.request("select: [last]\nparams: {x: 2}")
+    project.write(**{f"c{i}_txt": "2" for i in range(300)})
+    project.request("select: [last]")
     text = project.runner("plan", "run.yaml", "-o", "markdown").raw
     assert len(text) < LIMIT
     findings = [line for line in text.splitlines() if line.startswith("- **F201**")]
-    assert len(findings) == 400
-    assert all(line.endswith(("x: 1 -> 2.`", "x: 1 -> 2.")) for line in findings), findings[0]
-    assert len(re.findall(r"accept: \[\{step: s\d+, cause: c[0-9a-f]{8}, reason: \"\.\.\.\"\}\]", text)) == 400
+    assert len(findings) == 300
+    assert all(line.endswith(("6b86b273 -> d4735e3a.`", "6b86b273 -> d4735e3a.")) for line in findings), findings[0]
+    assert len(re.findall(r"accept: \[\{step: s\d+, cause: c[0-9a-f]{8}, reason: \"\.\.\.\"\}\]", text)) == 300
