@@ -33,7 +33,7 @@ from .expand import Known, deferred, expand
 from .expression import EvaluationError, Template
 from .fingerprint import Before, artifacts
 from .frozen import frozen
-from .graph import Graph
+from .graph import Graph, graph_of
 from .params import parse_value, resolve_params, widen
 from .pipeline import Pipeline, RunRequest, Runtime, Secret, Step
 from .plan import CodeChange, Plan, make_plan, unchanged
@@ -125,7 +125,7 @@ def _whole(project: Project, pipeline: Pipeline, overrides: Mapping[str, str] | 
 def _asked(project: Project, pipeline: Pipeline, request: RunRequest, document: Document | None) -> Asked:
     """Return a request whose pipeline has the items of all axes that are written out."""
     spread = expand(pipeline)
-    return Asked(project, spread, _graph(spread), request, document)
+    return Asked(project, spread, graph_of(spread.steps, request.assume), request, document)
 
 
 def _pipeline(project: Project, location: str, shown: str, store: str | None = None) -> tuple[Pipeline, bool]:
@@ -161,10 +161,6 @@ def _keep(asked: Asked, store: LocalStore) -> None:
 
 def _cache(store: str) -> str:
     return f"{store}/compiled"
-
-
-def _graph(pipeline: Pipeline) -> Graph:
-    return Graph({name: step.before for name, step in pipeline.steps.items()})
 
 
 def _overrides(pipeline: Pipeline, given: Mapping[str, str]) -> dict[str, Any]:
@@ -339,7 +335,7 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
         spread = expand(pipeline, Known(pipeline, params, before, world))
         while record is not None:
             # One layer at a time: what is selected of a fan-out shows only once its items are there.
-            graph, today = _graph(spread), Today(spread, params, world, store)
+            graph, today = graph_of(spread.steps, request.assume), Today(spread, params, world, store)
             facts = facts_of(record, spread, lambda r, kind, today=today: changed_steps(r, kind, today))  # type: ignore[misc]
             chosen = set() if usable is not None else touched(request.select, request.exclude, spread, graph, facts)
             more = {
@@ -351,7 +347,7 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
                 break
             before |= more
             spread = expand(spread, Known(spread, params, before, world))
-        return spread, asked.graph if spread is asked.pipeline else _graph(spread)
+        return spread, asked.graph if spread is asked.pipeline else graph_of(spread.steps, request.assume)
 
     return view
 
@@ -716,7 +712,7 @@ def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tupl
     world = project.world(asked.pipeline, params, store.digest, store.read)
     before = {name: ended.before() for name, ended in record.steps.items() if ended.usable}
     spread = expand(asked.pipeline, Known(asked.pipeline, params, before, world))
-    graph = _graph(spread)
+    graph = graph_of(spread.steps, request.assume)
     chosen = {
         n for n, s in spread.steps.items()
         if started.decisions.get(n, started.decisions.get(s.within[0][0], "run") if s.within else "run") not in ("cut", "unneeded", "reuse")

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from graphlib import TopologicalSorter
+from typing import Protocol
+
+
+class HasBefore(Protocol):
+    """A step, as far as the graph goes."""
+
+    @property
+    def before(self) -> frozenset[str]: ...
+
+
+def graph_of(steps: Mapping[str, HasBefore], assumed: Container[str] = ()) -> Graph:
+    """Return the graph of some steps. A condition whose outcome is assumed depends on nothing: it is not evaluated."""
+    return Graph({name: () if name in assumed else step.before for name, step in steps.items()})
 
 
 class Graph:

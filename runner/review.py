@@ -12,6 +12,7 @@ from .causes import Cause, shown
 from .decide import Cut, Decided, Reuse, Run, Unneeded, word
 from .errors import SelectionError
 from .frozen import frozen
+from .graph import graph_of
 from .pipeline import Param
 from .reference import unusable
 from .results import left_out
@@ -446,9 +447,10 @@ class _Reviewing:
         case, reference = self.case, self.case.reference
         assert reference is not None
         while True:
-            least |= self.graph.between(least)
-            found = selection_of(least, self.graph)
             assume = {n: outcome for n, outcome in case.request.assume.items() if n not in least}
+            graph = graph_of(self.pipeline.steps, assume) if assume != case.request.assume else self.graph
+            least |= graph.between(least)
+            found = selection_of(least, graph)
             request = replace(case.request, assume=assume)
             more = {name for name, _ in unusable(found, request, self.pipeline, reference.record)}
             more |= {
@@ -461,7 +463,7 @@ class _Reviewing:
             if not more:
                 break
             least |= more
-        names = written_as(found.steps, self.pipeline, self.graph)
+        names = written_as(found.steps, self.pipeline, graph)
         lines = [f"select: [{', '.join(map(quoted, names))}]"]
         if case.request.exclude:
             lines.append("exclude: []")

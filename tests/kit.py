@@ -25,7 +25,7 @@ from runner.compiler import compile_pipeline
 from runner.executors.calls import Call, Outcome
 from runner.expand import expand
 from runner.fingerprint import World
-from runner.graph import Graph
+from runner.graph import Graph, graph_of
 from runner.language import check_document
 from runner.params import resolve_params
 from runner.pipeline import Pipeline, RunRequest
@@ -167,7 +167,7 @@ class Lab:
         found = document.parse(text.encode(), "run.yaml")
         check_document(found, "Run")
         asked: RunRequest = compile_request(found, Files({**self.files.files, "p.yaml": ""}), "run.yaml")
-        graph = Graph({n: s.before for n, s in compiled.steps.items()})
+        graph = graph_of(compiled.steps, asked.assume)
 
         def values(record: RunRecord | None) -> tuple[dict[str, Any], dict[str, str]]:
             return resolve_params(compiled, asked, found, self.files, record.started.params if record else None)

@@ -274,3 +274,21 @@ steps:
     entries = plan.findings[0].remedies[-1].paste
     assert [entries.count(f"step: m{n}, ") for n in range(5)] == [1] * 5
     assert codes(it.plan(f"select: [gather]\n{entries.replace('...', 'only a comment')}")) == []
+
+
+def test_a_condition_whose_outcome_is_assumed_makes_no_hole_and_the_remedy_can_be_pasted_beside_it():
+    it = Lab(
+        """
+        params: {go: {type: boolean, default: false}}
+        steps:
+          a: {kind: command, command: [a], code: [a.txt], outputs: {o: {type: file}}}
+          c: {kind: condition, if: $(params.go), then: [t], needs: [a]}
+          t: {kind: command, command: [t, $(steps.a.outputs.o)], outputs: {o: {type: file}}}
+        """,
+        Files({"a.txt": "1"}),
+    )
+    it.apply()
+    it.files.files["a.txt"] = "2"
+    assert pasted(it.plan("select: [t]\nassume: {c: true}")) == ["select: [a, t]"]
+    plan = it.plan("select: [a, t]\nassume: {c: true}")
+    assert (codes(plan), plan.runs) == ([], ["a", "t"])
