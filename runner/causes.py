@@ -159,6 +159,8 @@ def own_causes(step: Step, made: Made, today: Today) -> tuple[str, tuple[Cause, 
     ended = made.ended
     if step.deferred:
         return "", ()  # its items have causes, once they are known
+    if (step.kind == "foreach") is not (ended.recipe.get("kind") == "foreach"):
+        return "", (Cause("code", "`foreach` of the step"),)  # one step then, several now, or the other way
     if step.kind == "foreach":
         return _items_changed(step, ended)
     consumed = made.consumed(step.reads)

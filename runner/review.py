@@ -231,7 +231,7 @@ class _Reviewing:
                 how = (
                     "accepted"
                     if any(not self._verdict(n).word.startswith("same") or self._accepted_gate(n) for n in reused)
-                    else "the same with either value"
+                    else "and would be the same today"
                 )
                 self.notes.append(f"{effect.param} is {effect.word}: {self._stays(reused)}, {how}")
                 continue
@@ -356,7 +356,8 @@ class _Reviewing:
         match verdict.word:
             case "differs-by-evidence":
                 code = "F202"
-                text = f"{name} would be reused, but run {verdict.evidence} made other bytes of {'it' if one else 'them'} with today's inputs: {causes}.{again}"
+                maker = f"{verdict.maker} of " if verdict.maker else ""
+                text = f"{name} would be reused, but {maker}run {verdict.evidence} made other bytes of {'it' if one else 'them'} with today's inputs: {causes}.{again}"
             case "unknown":
                 code = "F203"
                 text = f"{name} would be reused, but what {it} would make today is not known: {causes}.{again}"
@@ -402,7 +403,10 @@ class _Reviewing:
         """Yield the run that made the step as it would be made today, if it can be the reference run."""
         verdict = self._verdict(name)
         record = self.case.today.past.run(verdict.evidence) if verdict.word == "differs-by-evidence" else None
-        if record and record.finished and not list(unusable(self.selection, self.case.request, self.pipeline, record)):
+        assert self.case.reference is not None
+        if record is None or record.id == self.case.reference.record.id or verdict.maker:
+            return
+        if record.finished and not list(unusable(self.selection, self.case.request, self.pipeline, record)):
             yield Remedy("reference", f"reference: {record.id}")
 
     def _behind(self, name: str, field: str) -> str:

@@ -35,6 +35,7 @@ class Verdict:
     causes: tuple[Cause, ...] = ()
     cause: str = ""  # digest of the causes, bound to what the step is now
     evidence: str = ""  # the run that proves it, for a verdict by evidence
+    maker: str = ""  # the step of that run, where it is an equal step of another name
     accepted: bool = False
 
     @property
@@ -239,6 +240,7 @@ class _Judge:
             return False
         causes = self._causes(step, made)
         verdict = self._verdict("differs-by-evidence", step, made, causes, newest.produced_by)
+        verdict = replace(verdict, maker="" if newest.step == step.name else newest.step)
         self._keep(step.name, ended.before() if verdict.accepted else newest.before(), verdict)
         return True
 
@@ -318,6 +320,22 @@ class _Judge:
     def _causes(self, step: Step, made: Made) -> tuple[Cause, ...]:
         """Return why `step` would not make its result again: its own causes, and the steps above that differ."""
         _, causes = self._own(step, made)
+        return _told_once((*causes, *self._causes_above(made), *self._causes_unread(step, made)), set())
+
+    def _causes_unread(self, step: Step, made: Made) -> Iterator[Cause]:
+        """Yield the steps that had left nothing to read and would leave something today, or the other way."""
+        read = {name for name, *_ in made.ended.reads}
+        for source, then in made.consumed(sorted(step.reads - read)).items():
+            now = self.now.get(source)
+            if now is None:
+                gates = self.out.gates.get(source, ())
+                runs = any(gate.differs and gate.now is True for gate in gates)
+                today = "would run" if runs else "not known"
+                yield Cause("upstream", source, then.status, today, self.out.verdicts[source].causes)
+            elif (now.status in GOOD) is not (then.status in GOOD):
+                yield Cause("upstream", source, then.status, now.status)
+
+    def _causes_above(self, made: Made) -> list[Cause]:
         consumed = {(read[0], read[1]): read[2] for read in made.ended.reads}
         above = []
         for source in sorted({name for name, _ in consumed}):
@@ -335,7 +353,7 @@ class _Judge:
                 if name == source and today != digest:
                     above.append(Cause("upstream", source, digest, today, causes_above))
                     break
-        return _told_once((*causes, *above), set())
+        return above
 
     def _verdict(
         self,
@@ -355,7 +373,7 @@ class _Judge:
         if word == "differs-by-evidence":
             marks.append(evidence)
         cause = _mark([word, marks, [c.to_json() for c in causes]])
-        return Verdict(word, causes, cause, evidence, self.case.accepts(step.name, cause))
+        return Verdict(word, causes, cause, evidence, accepted=self.case.accepts(step.name, cause))
 
 
 def _unsettled(verdict: Verdict) -> str:

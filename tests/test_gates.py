@@ -292,3 +292,48 @@ def test_a_condition_whose_outcome_is_assumed_makes_no_hole_and_the_remedy_can_b
     assert pasted(it.plan("select: [t]\nassume: {c: true}")) == ["select: [a, t]"]
     plan = it.plan("select: [a, t]\nassume: {c: true}")
     assert (codes(plan), plan.runs) == ([], ["a", "t"])
+
+
+FAN = """
+steps:
+  f: {{kind: command, command: [f], code: [c.txt], outputs: {{o: {{type: file}}}}{fan}}}
+  g: {{kind: command, command: [g, $({read})], outputs: {{o: {{type: file}}}}}}
+"""
+
+
+def test_a_step_that_became_a_fan_out_is_stale_by_that_alone():
+    it = Lab(FAN.format(fan="", read="steps.f.outputs.o"), Files({"c.txt": "1"}))
+    it.apply()
+    it.text = FAN.format(fan=", foreach: {over: {x: [1, 2]}}", read='join(steps.f.outputs.o, ",")')
+    assert [str(c) for c in it.plan("select: [g]").decisions["f"].verdict.causes] == ["code `foreach` of the step"]
+
+
+def test_a_step_that_had_nothing_to_read_is_stale_by_what_would_leave_something_today():
+    it = Lab("""
+        params: {flag: {type: boolean, default: false}}
+        steps:
+          a: {kind: command, command: [a], when: $(params.flag), outputs: {o: {type: file}}}
+          b: {kind: command, command: [b, '$(default(steps.a.outputs.o, "none"))'], trigger: none_failed, outputs: {o: {type: file}}}
+          c: {kind: command, command: [c, $(steps.b.outputs.o)], outputs: {o: {type: file}}}
+    """)
+    it.apply()
+    causes = it.plan("select: [c]\nparams: {flag: true}").decisions["b"].verdict.causes
+    assert [str(c) for c in causes] == ["upstream a: skipped -> would run"]
+
+
+def test_the_reference_run_is_not_offered_as_another_one():
+    it = Lab(
+        """
+        params: {x: {type: integer, default: 1}}
+        steps:
+          s0: {kind: command, command: [make, $(params.x)], outputs: {o: {type: file}}}
+          s1: {kind: command, command: [make, 2], outputs: {o: {type: file}}}
+          t: {kind: command, command: [t, $(steps.s0.outputs.o)], outputs: {o: {type: file}}}
+        """
+    )
+    it.apply()
+    plan = it.plan("select: [t]\nparams: {x: 2}")
+    assert texts(plan)[0] == (
+        "F202 s0 would be reused, but s1 of run r1 made other bytes of it with today's inputs: param x: 1 -> 2."
+    )
+    assert pasted(plan, "reference") == []

@@ -217,7 +217,7 @@ def test_a_gate_that_would_decide_the_same_is_none():
     it.apply()
     plan = it.plan("select: [good]\nparams: {limit: 5}")
     assert (codes(plan), verdicts(plan)) == ([], {"score": "same", "check": "same"})
-    assert plan.notes == ("limit is shadowed: check is reused, the same with either value",)
+    assert plan.notes == ("limit is shadowed: check is reused, and would be the same today",)
 
 
 def test_a_gate_above_what_is_reused_is_asked_again_too():
