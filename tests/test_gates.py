@@ -297,14 +297,14 @@ def test_a_condition_whose_outcome_is_assumed_makes_no_hole_and_the_remedy_can_b
 FAN = """
 steps:
   f: {{kind: command, command: [f], code: [c.txt], outputs: {{o: {{type: file}}}}{fan}}}
-  g: {{kind: command, command: [g, $({read})], outputs: {{o: {{type: file}}}}}}
+  g: {{kind: command, command: [g, '$({read})'], outputs: {{o: {{type: file}}}}}}
 """
 
 
 def test_a_step_that_became_a_fan_out_is_stale_by_that_alone():
     it = Lab(FAN.format(fan="", read="steps.f.outputs.o"), Files({"c.txt": "1"}))
     it.apply()
-    it.text = FAN.format(fan=", foreach: {over: {x: [1, 2]}}", read='join(steps.f.outputs.o, ",")')
+    it.text = FAN.format(fan=", foreach: {over: {x: [1, 2]}}", read='join(steps.f.outputs.o, "-")')
     assert [str(c) for c in it.plan("select: [g]").decisions["f"].verdict.causes] == ["code `foreach` of the step"]
 
 
