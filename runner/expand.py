@@ -62,13 +62,15 @@ def _item(step: Step, fan: Fan, name: str, values: Combination, reads: tuple[Rea
             step, name=name, foreach=None, each={**step.each, **values}, axis_reads=(*step.axis_reads, *reads),
             within=(*step.within, (step.name, name)),
         )}  # fmt: skip
-    keyed = {f"{fan.key}.{axis}": value for axis, value in values.items()}
+    # What is inside of a fan-out that itself is part of an item has the values of that item, too.
+    keyed = {**step.each, **{f"{fan.key}.{axis}": value for axis, value in values.items()}}
+    behind = {read.step for read in step.axis_reads}
     out = {}
     for inner in fan.body.values():
         made = renamed(inner, step.name, name)
         out[made.name] = changed(
-            made, each={**made.each, **keyed}, axis_reads=(*made.axis_reads, *reads), reads=made.reads | fan.reads,
-            within=(*step.within, (step.name, name), *made.within),
+            made, each={**made.each, **keyed}, axis_reads=(*step.axis_reads, *made.axis_reads, *reads),
+            reads=made.reads | fan.reads | behind, within=(*step.within, (step.name, name), *made.within),
         )  # fmt: skip
     # The values stand also under their bare names, for who asks the item itself.
     out[name] = changed(out[name], each={**out[name].each, **values})

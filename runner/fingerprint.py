@@ -148,7 +148,7 @@ def param_artifact(location: str, kind: str, world: World, base: str, name: str)
     """Return a project file or one from outside as a value; `name` is the param or input that brings it."""
     last, digest, executable = _last(location), world.files[location], location in world.executables
     if location.startswith("/"):
-        return Artifact(f".inputs/{name}/{last}", kind, last, digest, f"host:{location}", executable)
+        return Artifact(f".inputs/.host/{name}/{last}", kind, last, digest, f"host:{location}", executable)
     return Artifact(relative(location, base), kind, last, digest, f"project:{location}", executable)
 
 
@@ -423,9 +423,11 @@ class _Evaluation:
                 parts.append(text_of(value))
         return Marked(text, parts)
 
-    def staged(self, value: Any) -> Any:
-        if isinstance(value, Artifact):
-            self.artifacts[str(value)] = value
+    def staged(self, value: Artifact) -> Artifact:
+        """Note an artifact to stage; two of different content at one path would be one for the step."""
+        other = self.artifacts.setdefault(str(value), value)
+        if other.digest != value.digest:
+            raise EvaluationError(f"two files would be staged as {value}: give one of the parameters another name")
         return value
 
     def lookup(self, ref: Ref | Bound) -> Any:
@@ -496,9 +498,9 @@ class _Evaluation:
         return plain_json(value)
 
     def each(self, axis: str) -> Any:
-        """Return the value that this item has on an axis."""
+        """Return the value that this item has on an axis; those of fan-outs around it have the fan-out before their name."""
         value = self.step.each[axis]
-        return self._element(value, f".inputs/{axis.rpartition('.')[2]}") if isinstance(value, Produced) else value
+        return self._element(value, f".inputs/.each/{file_name(axis)}") if isinstance(value, Produced) else value
 
     def _best(self, name: str, output: str) -> Any:
         """Return what the item with the least or greatest number has; the first of equals."""
@@ -518,8 +520,7 @@ class _Evaluation:
                 raise EvaluationError(
                     f"E212 the path {output.path} of output `{output.name}` meets {artifact}, which is param `{name}`"
                 )
-        self.artifacts[str(artifact)] = artifact
-        return artifact
+        return self.staged(artifact)
 
     def output(self, name: str, output: str, index: int | None = None) -> Any:
         """Return an output of a step, or one element of a list that it is."""
@@ -565,8 +566,7 @@ class _Evaluation:
     def _stored(self, produced: Produced, path: str) -> Artifact:
         value = Artifact(self.run.get("inputs_at", "") + path, produced.type, _last(path), produced.digest, "store:")
         self.found[str(value)] = produced
-        self.artifacts[str(value)] = value
-        return value
+        return self.staged(value)
 
 
 def holds(conditions: list[Any]) -> bool:

@@ -1,0 +1,173 @@
+"""A fan-out of pipelines inside a fan-out of pipelines: each step has the values of all items that it is part of."""
+
+import pytest
+
+LEAF = """
+    apiVersion: runner/v1
+    kind: Pipeline
+    name: leaf
+    params: {p: {type: string}, q: {type: string}, r: {type: integer}, bad: {type: string}}
+    steps:
+      list:
+        kind: shell
+        env: {R: $(params.r)}
+        script: 'echo "{\\"l\\": [1, $((R + 1))]}" > "$RUNNER_VALUES"'
+        outputs: {l: {type: list, items: integer}}
+      s:
+        kind: shell
+        foreach: {over: {x: $(steps.list.outputs.l)}, best: {output: v, mode: max}}
+        env: {P: $(params.p), Q: $(params.q), R: $(params.r), X: $(each.x), BAD: $(params.bad)}
+        script: |
+          test "$P$Q$R$X" != "$BAD" || test -e "$OK"
+          echo "{\\"v\\": $((R * 10 + X)), \\"t\\": \\"$P$Q$R$X\\"}" > "$RUNNER_VALUES"
+        outputs: {v: {type: integer}, t: {type: string}}
+        runtime: marked
+    runtimes: {marked: {kind: host, inherit_env: [OK]}}
+    outputs: {v: $(steps.s.best.outputs.v), t: $(steps.s.outputs.t)}
+"""
+MIDDLE = """
+    apiVersion: runner/v1
+    kind: Pipeline
+    name: middle
+    params: {one: {type: string}, ys: {type: list, items: string}, bad: {type: string}}
+    steps:
+      c:
+        kind: pipeline
+        pipeline: leaf.yaml
+        foreach: {over: {x: $(params.ys), z: [1, 2]}, best: {output: v, mode: max}}
+        params: {p: $(params.one), q: $(each.x), r: $(each.z), bad: $(params.bad)}
+    outputs: {best: $(steps.c.best.outputs.t), texts: $(steps.c.outputs.t)}
+"""
+TOP = """
+    params: {bad: {type: string, default: none}}
+    steps:
+      gen: {kind: shell, script: 'echo "{\\"l\\": [\\"a\\", \\"b\\"]}" > "$RUNNER_VALUES"', outputs: {l: {type: list, items: string}}}
+      d:
+        kind: pipeline
+        pipeline: middle.yaml
+        foreach: {over: {x: $(steps.gen.outputs.l)}}
+        params: {one: $(each.x), ys: [p, $(each.x)], bad: $(params.bad)}
+      fin:
+        kind: python
+        function: f:f
+        args: {texts: $(steps.d.outputs.texts), best: $(steps.d.outputs.best)}
+        outputs: {t: {type: string}}
+"""
+ALL = (
+    "ap11 ap12/ap21 ap23/aa11 aa12/aa21 aa23//bp11 bp12/bp21 bp23/bb11 bb12/bb21 bb23 "
+    "[['ap21', 'ap23'], ['bp21', 'bp23']]"
+)
+
+
+@pytest.fixture
+def deep(project):
+    """Three levels: axes over axes, one of them computed inside of an item; the same axis name on each level."""
+    project.pipeline(TOP)
+    project.write(
+        leaf_yaml=LEAF,
+        middle_yaml=MIDDLE,
+        f_py="def f(texts, best):\n    return {'t': '//'.join('/'.join(' '.join(s) for s in t) for t in texts) + f' {best}'}\n",
+    )
+    return project
+
+
+def text_of(project):
+    return project.record()["steps"]["fin"]["outputs"]["t"]["value"]
+
+
+def with_ok(project):
+    return {"env": {"OK": str(project.beside / "ok")}}
+
+
+def test_each_step_has_the_values_of_all_items_around_it(deep):
+    assert deep.runner("apply", "p.yaml", **with_ok(deep)).code == 0
+    assert text_of(deep) == ALL
+    assert "nothing to do" in deep.runner("apply", "p.yaml", **with_ok(deep)).out
+
+
+def test_a_single_nested_item_is_selected_and_the_rest_stays(deep):
+    deep.runner("apply", "p.yaml", **with_ok(deep))
+    deep.request('select: ["d[x=b]/c[x=p,z=2]/s[x=3]+"]')
+    assert deep.runner("apply", "run.yaml", **with_ok(deep)).code == 0
+    assert text_of(deep) == ALL
+    ran = [name for name, status in deep.statuses().items() if status == "succeeded"]
+    assert ran == [
+        "d[x=b]/c[x=p,z=2]/s[x=3]", "d[x=b]/c[x=p,z=2]/s", "d[x=b]/c[x=p,z=2]", "d[x=b]/c", "d[x=b]", "d", "fin",
+    ]  # fmt: skip
+
+
+def test_a_retry_runs_what_failed_in_a_nested_item_and_what_had_not_begun(deep):
+    answer = deep.runner("apply", "p.yaml", "-p", "bad=bp23", **with_ok(deep))
+    assert answer.out.splitlines()[-1].endswith("d[x=b]/c[x=p,z=2]/s[x=3]: it exited with 1")
+    (deep.beside / "ok").touch()
+    assert deep.runner("retry", deep.record()["run"], **with_ok(deep)).code == 0
+    assert text_of(deep) == ALL
+    assert deep.statuses()["gen"] == "reused"
+
+
+def test_an_edit_of_the_outer_axis_runs_only_the_new_items(deep):
+    deep.runner("apply", "p.yaml", **with_ok(deep))
+    deep.pipeline(TOP.replace('\\"b\\"', '\\"b\\", \\"c\\"'))
+    assert deep.runner("apply", "p.yaml", **with_ok(deep)).code == 0
+    ran = {
+        name.partition("/")[0] for name, status in deep.statuses().items() if status == "succeeded" and "/s[" in name
+    }
+    assert ran == {"d[x=c]"}
+
+
+def test_files_on_two_axes_of_one_name_are_two_files(project):
+    project.write(
+        leaf_yaml="""
+            apiVersion: runner/v1
+            kind: Pipeline
+            name: leaf
+            params: {p: {type: file}, q: {type: file}}
+            steps: {s: {kind: shell, env: {P: $(params.p), Q: $(params.q)}, script: 'cat $P $Q > o', outputs: {o: {type: file}}}}
+            outputs: {o: $(steps.s.outputs.o)}
+        """,
+        middle_yaml="""
+            apiVersion: runner/v1
+            kind: Pipeline
+            name: middle
+            params: {one: {type: file}, ys: {type: list, items: file}}
+            steps:
+              c: {kind: pipeline, pipeline: leaf.yaml, foreach: {over: {x: $(params.ys)}}, params: {p: $(params.one), q: $(each.x)}}
+              k: {kind: shell, foreach: {over: {x: $(params.ys)}}, env: {P: $(params.one), Q: $(each.x)}, script: 'cat $P $Q > o', outputs: {o: {type: file}}}
+            outputs: {c: $(steps.c.outputs.o), k: $(steps.k.outputs.o)}
+        """,
+        f_py="""
+            def words(x):
+                return [words(i) for i in x] if isinstance(x, list) else "".join(x.read_text().split())
+            def f(c, k):
+                return {"t": f"{words(c)} {words(k)}"}
+        """,
+    )
+    project.pipeline("""
+        steps:
+          a: {kind: shell, foreach: {over: {n: [1, 2]}}, env: {N: $(each.n)}, script: 'echo a$N > o', outputs: {o: {type: file}}}
+          b: {kind: shell, foreach: {over: {n: [1, 2]}}, env: {N: $(each.n)}, script: 'echo b$N > o', outputs: {o: {type: file}}}
+          d: {kind: pipeline, pipeline: middle.yaml, foreach: {over: {x: $(steps.a.outputs.o)}}, params: {one: $(each.x), ys: $(steps.b.outputs.o)}}
+          fin: {kind: python, function: f:f, args: {c: $(steps.d.outputs.c), k: $(steps.d.outputs.k)}, outputs: {t: {type: string}}}
+    """)
+    assert project.runner("apply", "p.yaml").code == 0
+    pairs = "[['a1b1', 'a1b2'], ['a2b1', 'a2b2']]"
+    assert text_of(project) == f"{pairs} {pairs}"
+
+
+def test_a_step_a_parameter_and_an_axis_may_have_one_name(project, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside") / "o"
+    outside.write_text("outside\n")
+    project.pipeline(f"""
+        params: {{x: {{type: file, default: {outside}}}}}
+        steps:
+          x: {{kind: shell, script: echo step > o, outputs: {{o: {{type: file}}}}}}
+          made: {{kind: shell, foreach: {{over: {{n: [1]}}}}, script: echo axis > o, outputs: {{o: {{type: file}}}}}}
+          read:
+            kind: shell
+            foreach: {{over: {{x: $(steps.made.outputs.o)}}}}
+            env: {{A: $(params.x), B: $(steps.x.outputs.o), C: $(each.x)}}
+            script: cat $A $B $C
+    """)
+    assert project.runner("apply", "p.yaml", env={"RUNNER_INPUT_ROOTS": str(outside.parent)}).code == 0
+    (item,) = [name for name in project.statuses() if name.startswith("read[")]
+    assert project.runner("logs", project.record()["run"], item).out == "outside\nstep\naxis\n"
