@@ -148,7 +148,7 @@ def param_artifact(location: str, kind: str, world: World, base: str, name: str)
     """Return a project file or one from outside as a value; `name` is the param or input that brings it."""
     last, digest, executable = _last(location), world.files[location], location in world.executables
     if location.startswith("/"):
-        return Artifact(f".inputs/.host/{name}/{last}", kind, last, digest, f"host:{location}", executable)
+        return Artifact(f".inputs/{name}/{last}", kind, last, digest, f"host:{location}", executable)
     return Artifact(relative(location, base), kind, last, digest, f"project:{location}", executable)
 
 

@@ -154,20 +154,19 @@ def test_files_on_two_axes_of_one_name_are_two_files(project):
     assert text_of(project) == f"{pairs} {pairs}"
 
 
-def test_a_step_a_parameter_and_an_axis_may_have_one_name(project, tmp_path_factory):
+def test_a_parameter_from_outside_and_an_axis_may_have_one_name(project, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside") / "o"
     outside.write_text("outside\n")
     project.pipeline(f"""
         params: {{x: {{type: file, default: {outside}}}}}
         steps:
-          x: {{kind: shell, script: echo step > o, outputs: {{o: {{type: file}}}}}}
           made: {{kind: shell, foreach: {{over: {{n: [1]}}}}, script: echo axis > o, outputs: {{o: {{type: file}}}}}}
           read:
             kind: shell
             foreach: {{over: {{x: $(steps.made.outputs.o)}}}}
-            env: {{A: $(params.x), B: $(steps.x.outputs.o), C: $(each.x)}}
-            script: cat $A $B $C
+            env: {{A: $(params.x), B: $(each.x)}}
+            script: cat $A $B
     """)
     assert project.runner("apply", "p.yaml", env={"RUNNER_INPUT_ROOTS": str(outside.parent)}).code == 0
     (item,) = [name for name in project.statuses() if name.startswith("read[")]
-    assert project.runner("logs", project.record()["run"], item).out == "outside\nstep\naxis\n"
+    assert project.runner("logs", project.record()["run"], item).out == "outside\naxis\n"
