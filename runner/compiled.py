@@ -18,6 +18,8 @@ from . import __version__, caches, errors, expression, pipeline, values
 from .pipeline import Pipeline
 from .project import Project
 
+FORMAT = 2  # of what is kept: another one whenever the compiler makes something else of the same text
+
 _TYPES = {
     (module.__name__, name): found
     for module in (errors, expression, pipeline, values)
@@ -34,7 +36,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _place(folder: str, text: bytes, location: str, shown: str) -> str:
-    mark = f"{__version__} {sys.version} {location}\0{shown}\0".encode() + text
+    mark = f"{__version__} {FORMAT} {sys.version} {location}\0{shown}\0".encode() + text
     return f"{folder}/{hashlib.sha256(mark).hexdigest()}"
 
 

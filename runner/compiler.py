@@ -20,7 +20,7 @@ from .document import Document, Keys
 from .embed import Edges, embed, embed_finals
 from .errors import MANY, Diagnostic, Invalid, printable, suggest
 from .expression import ANY, FILE, INTEGER, NUMBER, STRING, Bound, Template, Type
-from .language import RESERVED, a_step, check_document
+from .language import RESERVED, a_step, check_document, fields_of
 from .params import RULES, check_type, check_value, widen
 from .pipeline import (
     WAITS,
@@ -43,7 +43,7 @@ from .pipeline import (
     relative,
 )
 from .scope import Reader
-from .values import digest_of, to_bytes, to_seconds
+from .values import digest_of, to_bytes, to_limit, to_processors, to_seconds
 
 _INTERPRETERS = re.compile(r"(ba|da|z|k|fi)?sh|python[0-9.]*|perl|ruby|node|Rscript")
 _CODE_FLAGS = {"-c", "-e", "--eval", "-lc", "-ec"}
@@ -262,6 +262,7 @@ class _Compiler:
                     self.mistake("E121", f"`{wrong}` does not fit an output of type {kind}", (*at, wrong), key=True)
             self._check_output_path(step, output, at)
             return output
+        self._refuse_expression(body.get("pointer", ""), "pointer", (*at, "pointer"))
         if "path" in body:
             self.mistake(
                 "E121",
@@ -310,6 +311,7 @@ class _Compiler:
                 help="give a relative path without `..`",
             )
             return
+        self._refuse_expression(output.path, "path", at)
         if path.split("/")[0] == ".inputs":
             self.mistake("E212", f"`{output.path}` lies where inputs are staged", at)
         taken = self._output_paths(step)
@@ -383,23 +385,24 @@ class _Compiler:
     def _step(self, name: str, body: Mapping[str, Any]) -> Step:
         at = self.at(name)
         kind = body["kind"]
-        process = kind not in ("condition", "fail")
-        defaults = self.document.value.get("defaults", {})
+        # A default is put under the steps whose kind has the field; the others do not read what stands in it.
+        written = self.document.value.get("defaults", {})
+        defaults = {key: value for key, value in written.items() if key in fields_of(kind)} if written else {}
 
         def given(key: str, fallback: Any = None) -> tuple[Any, Keys]:
             if key in body:
                 return body[key], (*at, key)
-            if key in defaults and (process or key not in ("cache", "env", "resources", "timeout", "retry")):
+            if key in defaults:
                 return defaults[key], ("defaults", key)
             return fallback, (*at, key)
 
         reader = Reader(self, name, body)
-        runtime = self._runtime_of(kind, *given("runtime")) if process else None
+        runtime = self._runtime_of(kind, *given("runtime"))
         fan = self._fan(name, body, at)  # first: it says of which types `each` is
         own = self._own(reader, name, kind, body)
         env: dict[str, Tree] = {}
         for source, place in (
-            (defaults.get("env", {}) if process else {}, ("defaults", "env")),
+            (defaults.get("env", {}), ("defaults", "env")),
             (body.get("env", {}), (*at, "env")),
         ):
             for key, value in source.items():
@@ -415,13 +418,13 @@ class _Compiler:
         params = frozenset(reader.params)
         when = self._when(reader, body, at)
         timeout, timeout_at = given("timeout")
-        timeout = self._by_params(reader, timeout, timeout_at, "a duration", to_seconds, ("duration", "string"))
+        timeout = self._by_params(reader, timeout, timeout_at, "a duration", to_limit, ("duration", "string"))
         cpu = self._by_params(
             reader,
             resources.get("cpu", 1),
             (*resources_at, "cpu"),
             "a number of processors",
-            float,
+            to_processors,
             ("integer", "number"),
         )
         memory = self._by_params(
@@ -524,6 +527,8 @@ class _Compiler:
                         offset=found.start(),
                         help='give the value a name in `env` and write "$NAME"',
                     )
+                for index, word in enumerate(body.get("shell", ())):
+                    self._refuse_expression(word, "shell", (*at, "shell", index))
                 return {"script": body["script"], "shell": list(body.get("shell", ["bash", "-euo", "pipefail"]))}
             case "python":
                 for key in body.get("args", {}):
@@ -536,6 +541,7 @@ class _Compiler:
                         self.mistake(
                             "E108", f"{key!r} cannot be the name of a parameter", (*at, "parameters", key), key=True
                         )
+                self._refuse_expression(body.get("kernel", ""), "kernel", (*at, "kernel"))
                 parameters = reader.tree(body.get("parameters", {}), (*at, "parameters"))
                 executed = expression.parse("$(outputs.notebook)")
                 return {
@@ -545,8 +551,7 @@ class _Compiler:
                 return {}
             case "approval":
                 for index, approver in enumerate(body.get("approvers", ())):
-                    if "$(" in approver:
-                        self.mistake("E205", "expressions are not allowed in `approvers`", (*at, "approvers", index))
+                    self._refuse_expression(approver, "approvers", (*at, "approvers", index))
                 return {
                     "message": reader.tree(body["message"], (*at, "message"), text=True),
                     "approvers": list(body.get("approvers", ())),
@@ -568,6 +573,11 @@ class _Compiler:
                 }
             case _:
                 return {"message": reader.tree(body["message"], (*at, "message"), text=True)}
+
+    def _refuse_expression(self, text: str, field: str, at: Keys) -> None:
+        """Refuse an expression in a field that is taken as it is written."""
+        if "$(" in text:
+            self.mistake("E205", f"expressions are not allowed in `{field}`", at, offset=text.find("$("))
 
     def _given_outputs(self, name: str, body: Mapping[str, Any]) -> dict[str, Output]:
         """Return the outputs that a step has by its kind."""
@@ -956,6 +966,7 @@ class _Compiler:
                 )
         given: dict[str, Bound] = {}
         edges: dict[str, Edges] = {}
+        sizing = _sizing(inner)
         for param, declared in inner.params.items():
             reader = Reader(self, name, body)
             place: Keys = (*at, param)
@@ -972,6 +983,11 @@ class _Compiler:
                 )  # fmt: skip
             else:
                 value = self._binding(reader, declared, declared.default, (*self.at(name), "pipeline"), inner.base)
+            if reader.steps and param in sizing:
+                self.mistake(
+                    "E205", f"`{param}` of {inner.path} is read by `resources` or `timeout`, which are known before any step ends",
+                    place, help="give it a value of params or `each`",
+                )  # fmt: skip
             given[param] = Bound(param, value, declared)
             files = (value,) if isinstance(value, ProjectPath) else ()
             edges[param] = Edges(frozenset(reader.steps), frozenset(reader.unguarded), frozenset(reader.params), files)
@@ -1107,8 +1123,8 @@ class _Compiler:
         if "$(" not in value:
             try:
                 return convert(value)
-            except ValueError:
-                self.mistake("E108", f"{value!r} is not {what}", at)
+            except ValueError as error:
+                self.mistake("E108", str(error), at)
                 return None
         template = reader.template(value, at)
         if template is None:
@@ -1117,6 +1133,7 @@ class _Compiler:
             if ref.path[0] != "params":
                 self.mistake("E205", "only params may be used here", at, offset=ref.at)
                 return None
+        reader.note(template, at)
         node = template.exact
         if node is None:
             self.mistake("E204", "one expression is needed here, with nothing around it", at)
@@ -1371,6 +1388,13 @@ def _named_steps(value: Any) -> Iterator[str]:
         case list():
             for inner in value:
                 yield from _named_steps(inner)
+
+
+def _sizing(inner: Pipeline) -> set[str]:
+    """Return the params of an inner pipeline that say how long or with how much a step of it runs."""
+    trees = (tree for step in inner.every_step() for tree in (step.timeout, step.cpu, step.memory))
+    refs = (ref for tree in trees if isinstance(tree, Template) for ref in tree.refs())
+    return {ref.path[1] for ref in refs if ref.path[0] == "params"}
 
 
 def _retry(body: Mapping[str, Any] | None) -> Retry:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from .expression import Bound, Call, Node, Ref, Template
 from .frozen import frozen
-from .pipeline import Branch, Fan, Output, Pipeline, ProjectPath, Step
+from .pipeline import Branch, CachePolicy, Fan, Output, Pipeline, ProjectPath, Step
 
 Rename = Callable[[str], str]
 
@@ -105,7 +105,10 @@ def embed(inner: Pipeline, outer: Step, given: Mapping[str, Bound], edges: Mappi
             )
 
         given = {p: replace(b, tree=mapped(b.tree, lambda node: _changed(node, own_each))) for p, b in given.items()}
-        outer = replace(outer, when=mapped(outer.when, lambda node: _changed(node, own_each)))
+        outer = replace(
+            outer, when=mapped(outer.when, lambda node: _changed(node, own_each)),
+            cache=replace(outer.cache, key=tuple(mapped(k, lambda node: _changed(node, own_each)) for k in outer.cache.key)),
+        )  # fmt: skip
     out = {name: _gated(step, outer) for name, step in _inside(inner.steps, outer.name, given, edges).items()}
     own = {"outputs": {n: _moved_tree(t, outer.name, given) for n, t in inner.outputs.items()}}
     read = {r.path[1] for t in inner.outputs.values() for r in t.refs() if r.path[0] == "steps"}
@@ -168,7 +171,10 @@ def _moved_tree(tree: Any, outer: str, given: Mapping[str, Bound]) -> Any:
 
 
 def _gated(step: Step, outer: Step) -> Step:
-    """Put what gates the outer step before one of its own."""
+    """Put what gates the outer step before one of its own, and before all that a fan-out among them repeats."""
+    fan = step.foreach
+    if fan is not None and fan.body:
+        fan = replace(fan, body={name: _gated(inner, outer) for name, inner in fan.body.items()})
     when = step.when
     if when is True:
         when = outer.when
@@ -177,18 +183,40 @@ def _gated(step: Step, outer: Step) -> Step:
         when = Template((Call("and", tuple(part for part in both if not isinstance(part, str)), 0),))
     elif outer.when is False:
         when = False
-    cache = step.cache if outer.cache.enabled else replace(step.cache, enabled=False)
-    names = (
-        {ref.path[1] for ref in outer.when.refs() if ref.path[0] == "steps"}
-        if isinstance(outer.when, Template)
-        else set()
-    )
+    gates = set(_refs(outer.when))
+    keys = {ref for key in outer.cache.key for ref in _refs(key)} if step.has_process or step.deferred else set()
+    names = {ref.path[1] for ref in gates | keys if ref.path[0] == "steps"}
+    params = step.params | {ref.path[1] for ref in keys if ref.path[0] == "params"}
     return replace(
-        step, when=when, needs=tuple(dict.fromkeys([*step.needs, *outer.needs])), branch=step.branch or outer.branch,
-        on_failure="continue" if outer.on_failure == "continue" else step.on_failure, tags=step.tags | outer.tags, cache=cache,
+        step, foreach=fan, when=when, needs=tuple(dict.fromkeys([*step.needs, *outer.needs])), branch=step.branch or outer.branch,
+        on_failure="continue" if outer.on_failure == "continue" else step.on_failure, tags=step.tags | outer.tags, cache=_cached(step, outer),
         reads=step.reads | names, unguarded=step.unguarded | (outer.unguarded & names),
-        gate_params=(step.gate_params | outer.gate_params) - step.params,
+        params=params, gate_params=(step.gate_params | outer.gate_params) - params,
     )  # fmt: skip
+
+
+def _cached(step: Step, outer: Step) -> CachePolicy:
+    """Return when an earlier success may stand for a step: what the outer step says counts beside what it says itself."""
+    limits = [limit for limit in (step.cache.expire_after, outer.cache.expire_after) if limit is not None]
+    return replace(
+        step.cache,
+        enabled=step.cache.enabled and outer.cache.enabled,
+        expire_after=min(limits, default=None),
+        key=(*step.cache.key, *outer.cache.key),
+    )
+
+
+def _refs(tree: Any) -> Iterator[Ref]:
+    """Yield every reference in a tree."""
+    match tree:
+        case Template():
+            yield from tree.refs()
+        case list():
+            for item in tree:
+                yield from _refs(item)
+        case dict():
+            for value in tree.values():
+                yield from _refs(value)
 
 
 def _keyed(step: Step, name: Rename) -> Step:

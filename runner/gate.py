@@ -50,7 +50,7 @@ def gate(
         is_gate = branch is not None and name == branch.condition
         if end in GOOD or end == "skipped" or (step.trigger == "all_done" and not is_gate):
             continue
-        if end == "failed" and name in tolerated and _does_without(step, name, end):
+        if end in ("failed", "upstream_failed") and name in tolerated and _does_without(step, name, end):
             continue
         if end in ("failed", "upstream_failed"):
             return Closed("upstream_failed", f"{name} {'failed' if end == 'failed' else 'ended upstream_failed'}", name)

@@ -560,6 +560,12 @@ def _step(kind: str) -> Schema:
     return closed(f"{kind} step", description, fields, ("kind", *required))
 
 
+@cache
+def fields_of(kind: str) -> frozenset[str]:
+    """Return the fields that a step of this kind may have."""
+    return frozenset(_step(kind)["properties"])
+
+
 _SNIPPETS = [
     {"label": "command step", "body": {"kind": "command", "command": ["${1:python}", "${2:steps/step.py}"], "code": ["${2:steps/step.py}"], "outputs": {"${3:result}": {"type": "file"}}}},
     {"label": "shell step", "body": {"kind": "shell", "script": "${1:echo hello > result}", "outputs": {"${2:result}": {"type": "file"}}}},

@@ -97,7 +97,7 @@ class Reader:
                 "E204", f"one expression of type boolean is needed here, with nothing around it{what}", at, help=help
             )
             return True
-        self._note(template, at)
+        self.note(template, at)
         return template
 
     def template(self, value: str, at: Keys) -> Template | None:
@@ -118,7 +118,7 @@ class Reader:
             return None
 
     def _check_template(self, template: Template, at: Keys, *, text: bool, optional: bool) -> None:
-        self._note(template, at)
+        self.note(template, at)
         self.place = at
         try:
             if template.exact is not None and not text:
@@ -144,7 +144,8 @@ class Reader:
         source = self.compiler.document.source(line)
         return f"{value}," in source.replace(" ,", ",")
 
-    def _note(self, template: Template, at: Keys) -> None:
+    def note(self, template: Template, at: Keys) -> None:
+        """Note what a template refers to."""
         if isinstance(template.exact, Ref):  # most are
             self._note_ref(template.exact, at, guarded=False)
             return
@@ -158,8 +159,9 @@ class Reader:
             self.params.add(path[1])
         elif path[0] == "steps" and len(path) > 2 and path[1] in self.compiler.raw and path[1] != self.step:
             self.steps.add(path[1])
-            if not guarded and path[2] in ("outputs", "best", "count"):
+            if not guarded and path[2] != "status":
                 self.unguarded.add(path[1])
+            if not guarded and path[2] in ("outputs", "best", "count"):
                 self.guardless.append((ref, at))
 
     # names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from typing import Any
 
@@ -58,6 +59,25 @@ def to_seconds(text: str) -> float:
         raise ValueError(f"{text!r} is not a duration")
     parts = [float(part or 0) for part in found.groups()]
     return sum(part * unit for part, unit in zip(parts, (604800, 86400, 3600, 60, 1), strict=True))
+
+
+def to_limit(text: str) -> float:
+    """Return the seconds of a duration that is a limit; raises ValueError for none at all."""
+    seconds = to_seconds(text)
+    if seconds <= 0:
+        raise ValueError(f"{text!r} leaves no time: a timeout must be longer than 0 s")
+    return seconds
+
+
+def to_processors(value: Any) -> float:
+    """Return a number of processors; raises ValueError for what is none."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise ValueError(f"{value!r} is not a number of processors")
+    return found
 
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(B|K|M|G|T|Ki|Mi|Gi|Ti)\Z", re.A)

@@ -170,3 +170,70 @@ def test_a_parameter_from_outside_and_an_axis_may_have_one_name(project, tmp_pat
     assert project.runner("apply", "p.yaml", env={"RUNNER_INPUT_ROOTS": str(outside.parent)}).code == 0
     (item,) = [name for name in project.statuses() if name.startswith("read[")]
     assert project.runner("logs", project.record()["run"], item).out == "outside\naxis\n"
+
+
+GATED = """
+    apiVersion: runner/v1
+    kind: Pipeline
+    name: leaf
+    params: {x: {type: string}}
+    steps: {s: {kind: shell, env: {X: $(params.x)}, script: echo $X > o, outputs: {o: {type: file}}}}
+    outputs: {o: $(steps.s.outputs.o)}
+"""
+BETWEEN = """
+    apiVersion: runner/v1
+    kind: Pipeline
+    name: middle
+    params: {xs: {type: list, items: string, default: [b]}}
+    steps:
+      c: {kind: pipeline, pipeline: leaf.yaml, foreach: {over: {x: [a]}}, params: {x: $(each.x)}}
+      e: {kind: pipeline, pipeline: leaf.yaml, foreach: {over: {x: $(params.xs)}}, params: {x: $(each.x)}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("gate", "status"),
+    [
+        ("when: false", "skipped"),
+        ("when: $(params.go)", "skipped"),
+        ("when: $(steps.first.outputs.go)", "skipped"),
+        ("when: $(each.go), foreach: {over: {go: [false]}}", "skipped"),
+        ("needs: [bad]", "upstream_failed"),
+        ("tags: [x]", "succeeded"),
+    ],
+)
+def test_what_gates_an_outer_step_gates_what_a_fan_out_inside_repeats(project, gate, status):
+    project.write(leaf_yaml=GATED, middle_yaml=BETWEEN)
+    project.pipeline(f"""
+        params: {{go: {{type: boolean, default: false}}}}
+        failure_policy: finish_independent
+        steps:
+          first: {{kind: shell, script: 'echo "{{\\"go\\": false}}" > "$RUNNER_VALUES"', outputs: {{go: {{type: boolean}}}}}}
+          bad: {{kind: shell, script: exit 3}}
+          outer: {{kind: pipeline, pipeline: middle.yaml, {gate}}}
+    """)
+    project.runner("apply", "p.yaml")
+    ends = {name: end for name, end in project.statuses().items() if name.endswith("/s")}
+    assert len(ends) == 2 and set(ends.values()) == {status}
+
+
+def test_a_branch_that_is_not_taken_starts_nothing_of_a_fan_out_inside(project):
+    project.write(leaf_yaml=GATED, middle_yaml=BETWEEN)
+    project.pipeline("""
+        steps:
+          ask: {kind: condition, if: false, then: [outer]}
+          outer: {kind: pipeline, pipeline: middle.yaml}
+    """)
+    assert project.runner("apply", "p.yaml").code == 0
+    assert {end for name, end in project.statuses().items() if name != "ask"} == {"skipped"}
+
+
+def test_the_cache_of_a_pipeline_step_counts_for_all_that_is_inside(project):
+    project.write(leaf_yaml=GATED, middle_yaml=BETWEEN)
+    body = "steps: {outer: {kind: pipeline, pipeline: middle.yaml, cache: %s}}"
+    ran = []
+    for cache in ("{key: [one]}", "{key: [one]}", "{key: [two]}", "{key: [two], expire_after: 1ms}", "false"):
+        project.pipeline(body % cache)
+        project.runner("apply", "p.yaml", "--again")
+        ran.append(sum(end == "succeeded" for name, end in project.statuses().items() if name.endswith("/s")))
+    assert ran == [2, 0, 2, 2, 2]
