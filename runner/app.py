@@ -12,12 +12,13 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from . import engine, sealing
+from . import engine, sealing, unable
 from .case import Case, Today
 from .causes import Cause, changed_steps
 from .decide import Cut, Decision, Kept, Reuse, Run, Skip
 from .document import Document, Keys
 from .errors import (
+    MANY,
     Diagnostic,
     EnvironmentFailure,
     Invalid,
@@ -28,7 +29,6 @@ from .errors import (
     UsageError,
 )
 from .executors.redact import SHORTEST
-from .executors.starting import find
 from .expand import Known, deferred, expand
 from .expression import EvaluationError, Template
 from .fingerprint import Before, artifacts
@@ -44,7 +44,7 @@ from .request import request_of_json
 from .select import SelectorError, selection_of, touched, written_as
 from .store import Store
 from .store.local import LocalStore
-from .values import alike
+from .values import alike, canonical
 
 if TYPE_CHECKING:
     from .environments import Venv
@@ -236,7 +236,8 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
     """Return the plan of a request. Executes nothing, imports nothing of the project, opens no connection."""
     try:
         made = _plan(asked, store)
-        made = replace(made, notes=(*made.notes, *sealing.notes(starting(made))))
+        refuse_unable(made, asked, store)
+        made = replace(made, notes=(*made.notes, *_ends_failed(made), *sealing.notes(starting(made))))
         _keep(asked, store)
         if not store.exists and (os.environ.get("CI") or os.environ.get("RUNNER_STORE")):
             made = replace(made, notes=(*made.notes, "there is no store here, so this plan knows of no earlier run"))
@@ -273,6 +274,24 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
                 )
             ]
         ) from None
+
+
+def _ends_failed(made: Plan) -> Iterator[str]:
+    """Yield a note for each `fail` step that nothing can skip."""
+    for name, decision in made.decisions.items():
+        if isinstance(decision, Run) and not decision.may and made.pipeline.steps[name].kind == "fail":
+            yield f"this run will end failed at {name}"
+
+
+def refuse_unable(made: Plan, asked: Asked, store: LocalStore) -> None:
+    """Raise Invalid with all that is known to be unable to start or to end."""
+
+    def made_with(program: str) -> bool:
+        query = "SELECT 1 FROM successes WHERE instr(detail, ?) LIMIT 1"
+        return store.exists and bool(store.rows(query, (canonical(program),)))
+
+    if wrong := unable.mistakes(made, asked.project, asked.written, made_with):
+        raise Invalid(wrong, cut=len(wrong) >= MANY)
 
 
 def _plan(asked: Asked, store: LocalStore) -> Plan:
@@ -319,6 +338,14 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
                 return left(origin, graph, name)
         return None
 
+    def differing(record: RunRecord, kind: str, pipeline: Pipeline) -> set[str]:
+        """Return the steps that differ now; that takes all parameters, not only those of axes."""
+        params, _ = resolve_params(
+            asked.pipeline, asked.request, asked.document, asked.project, record.started.params, asked.written
+        )
+        world = asked.project.world(pipeline, params, store.digest, store.read)
+        return changed_steps(record, kind, Today(pipeline, params, world, store))
+
     def look(record: RunRecord | None) -> tuple[Pipeline, Graph]:
         pipeline, request = asked.pipeline, asked.request
         optional = replace(pipeline, params={n: p for n, p in pipeline.params.items() if n in _axis_params(pipeline)})
@@ -335,8 +362,8 @@ def _views(asked: Asked, store: LocalStore, known: Mapping[str, Before], usable:
         spread = expand(pipeline, Known(pipeline, params, before, world))
         while record is not None:
             # One layer at a time: what is selected of a fan-out shows only once its items are there.
-            graph, today = graph_of(spread.steps, request.assume), Today(spread, params, world, store)
-            facts = facts_of(record, spread, lambda r, kind, today=today: changed_steps(r, kind, today))  # type: ignore[misc]
+            graph = graph_of(spread.steps, request.assume)
+            facts = facts_of(record, spread, lambda r, kind, spread=spread: differing(r, kind, spread))  # type: ignore[misc]
             chosen = set() if usable is not None else touched(request.select, request.exclude, spread, graph, facts)
             more = {
                 n: ended.before()
@@ -543,12 +570,10 @@ def lacks(
     With `attempt`, what only an attempt can tell is tried.
     """
     found = []
-    path = engine.search_path()
-
     for step in starting(made, ended):
         name = step.name
-        if step.isolation == "bwrap" and (unable := sealing.bubblewrap_lacks(attempt)):
-            found.append((name, unable))
+        if step.isolation == "bwrap" and (why := sealing.bubblewrap_lacks(attempt)):
+            found.append((name, why))
         if step.runtime and step.runtime.kind != "host":
             if missing := _runtime_lacks(step.runtime, project, store):
                 found.append((name, missing))
@@ -556,9 +581,17 @@ def lacks(
         if step.kind == "notebook" and not _has_module("papermill"):
             found.append((name, "there is no papermill; install the extra `notebook` of the runner"))
         program = step.own.get("command", step.own.get("shell", [None]))[0]
-        if isinstance(program, str) and program != "python" and "/" not in program and not find(program, path):
-            found.append((name, f"there is no program {program}"))
-        needed = engine.memory_of(step, made)
+        if (
+            isinstance(program, str)
+            and "PATH" not in step.env
+            and (text := unable.missing(program, step, made, project))
+        ):
+            found.append((name, text))
+        try:
+            needed = engine.memory_of(step, made)
+        except (EvaluationError, ValueError) as error:
+            found.append((name, f"what it asks for of memory has no value: {error}"))
+            continue
         if needed > workers_memory:
             found.append((name, f"it asks for {needed >> 20} MiB of memory; there are {workers_memory >> 20}"))
     return found
@@ -727,8 +760,10 @@ def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tupl
         spread, graph, request, params, started.sources, selection_of(chosen, graph), Reference(reference, "") if reference else None,
         "incremental" if lookup else "full", decisions, (), (), (), (), world, started.request_digest, started.plan_digest,
     )  # fmt: skip
-    now = engine.files_of(plan)
-    changed = sorted(n for n in {*now, *started.files} if now.get(n) != started.files.get(n))
+    now = engine.files_of(plan)  # of all fan-outs, as if none had been spread
+    # What only a fan-out without items names was not asked for when the run began, if that was known then.
+    needed = engine.files_of(replace(plan, world=project.world(spread, params, store.digest, store.read)))
+    changed = sorted(n for n in {*needed, *started.files} if now.get(n) != started.files.get(n))
     if changed:
         raise Moved(f"since run {record.id} began, this has changed: {', '.join(changed[:10])}", help=moved)
     return asked, plan

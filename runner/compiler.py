@@ -17,7 +17,7 @@ from . import document as documents
 from . import expression, notebooks
 from .axes import AxisError, combinations, holds_expression, is_literal, label, name_of, same
 from .document import Document, Keys
-from .embed import Edges, embed, embed_finals
+from .embed import Edges, embed, embed_finals, refs_of, with_inputs
 from .errors import MANY, Diagnostic, Invalid, printable, suggest
 from .expression import ANY, FILE, INTEGER, NUMBER, STRING, Bound, Template, Type
 from .language import RESERVED, a_step, check_document, fields_of
@@ -416,7 +416,7 @@ class _Compiler:
         policy = self._cache(reader, name, cache, cache_at, body)
         resources, resources_at = given("resources", {})
         params = frozenset(reader.params)
-        when = self._when(reader, body, at)
+        when = with_inputs(self._when(reader, body, at), inputs)
         timeout, timeout_at = given("timeout")
         timeout = self._by_params(reader, timeout, timeout_at, "a duration", to_limit, ("duration", "string"))
         cpu = self._by_params(
@@ -443,6 +443,7 @@ class _Compiler:
             branch=self.branches.get(name), reads=frozenset(reader.steps), unguarded=frozenset(reader.unguarded),
             params=params, gate_params=frozenset(reader.params) - params, base=self.base, foreach=fan, runtime=runtime,
             files=tuple(tree for tree in (*inputs.values(), *own.values()) if isinstance(tree, ProjectPath)),
+            computed=reader.computed or kind == "register" or any(isinstance(t, Template) for t in (timeout, cpu, memory)),
         )  # fmt: skip
         if fan is not None:
             axes = self._axis_reader
@@ -739,6 +740,10 @@ class _Compiler:
         over: dict[str, Tree] = {}
         for axis, values in foreach["over"].items():
             over[axis], types[axis] = self._axis(reader, axis, values, (*place, "over", axis))
+            if any(ref.path[0] == "inputs" for ref in refs_of(over[axis])):
+                self.mistake(
+                    "E205", f"the axis `{axis}` may not be made from inputs", (*place, "over", axis), help="read what the input reads"
+                )  # fmt: skip
         self.axes[name], self._axis_reader = types, reader
         include = self._parts(foreach.get("include", ()), types, (*place, "include"), whole=True)
         exclude = self._parts(foreach.get("exclude", ()), types, (*place, "exclude"), whole=False)

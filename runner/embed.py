@@ -47,6 +47,15 @@ def renamed(step: Step, old: str, new: str) -> Step:
     return moved(step, name, lambda ref: _named(ref, name))
 
 
+def with_inputs(tree: Any, inputs: Mapping[str, Any]) -> Any:
+    """Return a tree with the values of named inputs in place of their names: who settles it knows no inputs."""
+
+    def leaf(ref: Ref) -> Node:
+        return Bound(ref.path[1], inputs[ref.path[1]], None, ref.at) if ref.path[0] == "inputs" else ref
+
+    return mapped(tree, lambda node: _changed(node, leaf)) if inputs else tree
+
+
 def _named(ref: Ref, name: Rename) -> Ref:
     if ref.path[0] == "steps" and (now := name(ref.path[1])) != ref.path[1]:
         return replace(ref, path=("steps", now, *ref.path[2:]))
@@ -127,6 +136,7 @@ def embed(inner: Pipeline, outer: Step, given: Mapping[str, Bound], edges: Mappi
         unguarded=frozenset(f"{outer.name}/{n}" for n in needed), needs=tuple(sorted({*outer.needs, *unguarded})),
         outputs={n: Output(n, replace(t, optional=False), optional=t.optional) for n, t in inner.output_types.items()},
         params=frozenset(), gate_params=frozenset(),
+        computed=any(not isinstance(t, Template) or not isinstance(t.exact, Ref) for t in own["outputs"].values()),
     )  # fmt: skip
     return out
 
@@ -144,9 +154,13 @@ def _inside(
     def name(text: str) -> str:
         return f"{outer}/{text}"
 
+    # What these give is checked against the rules of the param, too.
+    computed = {param for param, bound in given.items() if any(True for _ in refs_of(bound.tree))}
     out = {}
     for step in steps.values():
         made = _keyed(moved(step, name, _leaf(outer, given)), name)
+        if (step.params | step.gate_params) & computed:
+            made = replace(made, computed=True)
         out[made.name] = _with_edges(made, step, edges)
     return out
 
@@ -183,8 +197,8 @@ def _gated(step: Step, outer: Step) -> Step:
         when = Template((Call("and", tuple(part for part in both if not isinstance(part, str)), 0),))
     elif outer.when is False:
         when = False
-    gates = set(_refs(outer.when))
-    keys = {ref for key in outer.cache.key for ref in _refs(key)} if step.has_process or step.deferred else set()
+    gates = set(refs_of(outer.when))
+    keys = {ref for key in outer.cache.key for ref in refs_of(key)} if step.has_process or step.deferred else set()
     names = {ref.path[1] for ref in gates | keys if ref.path[0] == "steps"}
     params = step.params | {ref.path[1] for ref in keys if ref.path[0] == "params"}
     return replace(
@@ -206,17 +220,17 @@ def _cached(step: Step, outer: Step) -> CachePolicy:
     )
 
 
-def _refs(tree: Any) -> Iterator[Ref]:
+def refs_of(tree: Any) -> Iterator[Ref]:
     """Yield every reference in a tree."""
     match tree:
         case Template():
             yield from tree.refs()
         case list():
             for item in tree:
-                yield from _refs(item)
+                yield from refs_of(item)
         case dict():
             for value in tree.values():
-                yield from _refs(value)
+                yield from refs_of(value)
 
 
 def _keyed(step: Step, name: Rename) -> Step:
@@ -231,8 +245,8 @@ def _with_edges(made: Step, inner: Step, edges: Mapping[str, Edges]) -> Step:
     data = [edges[param] for param in inner.params]
     gates = [edges[param] for param in inner.gate_params]
     fan = made.foreach
+    behind = [edges[p] for p in inner.foreach.params] if inner.foreach else []
     if fan is not None:
-        behind = [edges[p] for p in inner.foreach.params] if inner.foreach else []
         fan = replace(
             fan, reads=fan.reads.union(*(e.reads for e in behind)), params=frozenset[str]().union(*(e.params for e in behind)),
             body={n: _with_edges(s, _inner_body(inner, n, made.name), edges) for n, s in fan.body.items()},
@@ -242,7 +256,7 @@ def _with_edges(made: Step, inner: Step, edges: Mapping[str, Edges]) -> Step:
         unguarded=made.unguarded.union(*(e.unguarded for e in (*data, *gates))),
         params=frozenset[str]().union(*(e.params for e in data)),
         gate_params=frozenset[str]().union(*(e.params for e in gates)) - frozenset[str]().union(*(e.params for e in data)),
-        files=(*made.files, *(f for e in data for f in e.files)),
+        files=(*made.files, *(f for e in (*data, *gates, *behind) for f in e.files)),
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from .executors.files import signature
 from .executors.redact import Redactor, masked
 from .expand import Known
 from .expand import items as spread
-from .expression import EvaluationError
+from .expression import EvaluationError, Template
 from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
 from .frozen import changed, frozen
 from .graph import Graph
@@ -54,10 +54,11 @@ from .select import selection_of
 from .steps import AT_ONCE, PROCESS, THREADS, Place, bubblewrap, container
 from .store import Ledger, Store
 from .store.models import STATUSES
-from .values import Artifact, Marked, file_name, plain_json, sha256, text_of, to_bytes, to_seconds
+from .values import Artifact, Marked, file_name, plain_json, sha256, text_of, to_bytes, to_limit, to_processors
 
 BARRIER = 0.05  # seconds that a finished step may wait to be told
 INBOX = 0.5  # seconds between two looks at what others ask of the run
+LONGEST = 128 << 10  # characters of one argument or variable
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ")
 
@@ -166,6 +167,7 @@ class _Engine:
         told = [(name, value.encode("utf-8", "surrogateescape")) for name, value in workshop.secrets.items()]
         self.mask = Redactor(told) if told else None
         self.open: dict[str, tuple[str, ...]] = {}  # interpreter -> what it needs of the closed folders
+        self.unfit: dict[str, str] = {}  # step -> why nobody can tell what it occupies: it fails if it begins
         workers = min(workshop.workers, plan.pipeline.max_parallel or workshop.workers)
         self.schedule = Schedule(
             plan,
@@ -179,10 +181,23 @@ class _Engine:
         return {name: self._need(self.steps[name]) for name in self.plan.runs if self.steps[name].has_process}
 
     def _need(self, step: Step) -> Need:
+        least = Need(min(1.0, self.workshop.cpu))
         if step.cpu == 1 and step.memory is None:
-            return Need(min(1.0, self.workshop.cpu))
-        cpu = settle(step.cpu, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
-        return Need(min(float(cpu), self.workshop.cpu), memory_of(step, self.plan))
+            return least
+        try:
+            cpu = settle(step.cpu, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
+            return Need(min(to_processors(cpu), self.workshop.cpu), memory_of(step, self.plan))
+        except (EvaluationError, ValueError) as error:
+            self.unfit[step.name] = str(error)
+            return least
+
+    def _timeout(self, step: Step) -> float:
+        """Return the seconds that a step may take, 0 for no limit; raises EvaluationError or ValueError for no duration."""
+        if not isinstance(step.timeout, Template):
+            return step.timeout or 0.0
+        return to_limit(
+            text_of(settle(step.timeout, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names))
+        )
 
     # the loop
 
@@ -454,8 +469,11 @@ class _Engine:
 
     def _wait(self, step: Step, evaluated: Evaluated) -> None:
         """Ask, and go on with what does not depend on the answer."""
-        timeout = settle(step.timeout, step, self.pipeline, self.plan.params, {}, self.plan.world, self.names)
-        seconds = to_seconds(timeout) if isinstance(timeout, str) else timeout
+        try:
+            seconds = self._timeout(step)
+        except (EvaluationError, ValueError) as error:
+            self.end(self._success(step, evaluated, status="failed", cause="expression", reason=str(error)))
+            return
         waiting = StepWaiting(
             step=step.name, kind=step.kind, message=text_of(evaluated.own["message"]), approvers=tuple(step.own.get("approvers", ())),
             outputs={
@@ -522,6 +540,8 @@ class _Engine:
             ):
                 self.end(StepEnded(step=step.name, status="skipped", reason="`when` is false"))
                 return
+            if step.name in self.unfit:
+                raise EvaluationError(self.unfit[step.name])
             evaluated = evaluate(step, pipeline, params, self.before, world, self._run_names(step))
         except EvaluationError as error:
             self.end(StepEnded(step=step.name, status="failed", cause="expression", reason=str(error)))
@@ -590,7 +610,7 @@ class _Engine:
         wrong = (
             f"the model of {step.name} is missing" if not isinstance(model, Artifact)
             else f"status is {status!r}, which is none of: {', '.join(STATUSES)}" if status not in STATUSES
-            else f"{group!r} cannot be the name of a group" if not _GROUP.fullmatch(group)
+            else f"{group!r} cannot be the name of a group" if not GROUP.fullmatch(group)
             else ""
         )  # fmt: skip
         if wrong:
@@ -721,13 +741,13 @@ class _Engine:
         place = Place(root, cwd, values, self._interpreter(step), env, preload)
         launch = PROCESS[step.kind](evaluated.own, place)
         for text in (*launch.argv, *env.values()):
-            if "\0" in text or len(text) > 128 * 1024:
+            if "\0" in text or len(text) > LONGEST:
                 raise ValueError(
                     "an argument or variable "
                     + (
                         "holds a NUL character"
                         if "\0" in text
-                        else "is longer than 128 KiB; pass it by the context file"
+                        else f"is longer than {LONGEST >> 10} KiB; pass it by the context file"
                     )
                 )
         context = {
@@ -756,14 +776,13 @@ class _Engine:
         if seal == "bwrap":
             argv = self._boxed(step, argv, root, cwd, links)
         landlocked = seal == "landlock" and bool(self.workshop.store)
-        timeout = settle(step.timeout, step, self.plan.pipeline, self.plan.params, {}, self.plan.world, self.names)
         return Call(
             step=step.name, attempt=attempt, root=root, work=work, cwd=cwd, argv=argv, env=env,
             log=self.ledger.log(step.name, attempt), objects=objects, trees_dir=trees_dir, values=values,
             files={f"{root}/context.json": json.dumps(context, ensure_ascii=False), **launch.files},
             links=links, copies=copies, trees=trees,
             folders=tuple(dict.fromkeys(os.path.dirname(os.path.normpath(f"{work}/{o.path}")) for o in step.outputs.values() if "/" in o.path)),
-            outputs=outputs, success_codes=step.success_codes, timeout=to_seconds(timeout) if isinstance(timeout, str) else timeout or 0.0,
+            outputs=outputs, success_codes=step.success_codes, timeout=self._timeout(step),
             grace=step.grace_period, log_limit=self.workshop.log_limit, warm=launch.warm and seal != "bwrap", interpreter=launch.parent, task=launch.task,
             memory=0 if cleanup else need.memory, cleanup=cleanup, printed=launch.printed,
             secrets=tuple(self.workshop.secrets.items()),  # all: a step may have got another's secret by a file
@@ -1080,7 +1099,7 @@ def files_of(plan: Plan) -> dict[str, str]:
     return {**plan.world.files, **code, **runtimes, "interpreter": plan.world.runtime}
 
 
-_GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.A)
+GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.A)
 
 
 def search_path() -> str:
@@ -1097,7 +1116,7 @@ def container_engine(runtime: Runtime) -> str:
 
 
 def memory_of(step: Step, plan: Plan) -> int:
-    """Return the bytes of memory that a step asks for."""
+    """Return the bytes of memory that a step asks for; raises EvaluationError or ValueError where that is no size."""
     if step.memory is None:
         return 0
     memory = settle(step.memory, step, plan.pipeline, plan.params, {}, plan.world, {})

@@ -12,6 +12,7 @@ from typing import Any
 
 from .axes import AxisError, Combination, combinations, is_literal, name_of
 from .embed import renamed
+from .expression import EvaluationError
 from .fingerprint import Before, Read, World, axis_values
 from .frozen import changed, frozen
 from .pipeline import Fan, Pipeline, Step
@@ -102,15 +103,22 @@ def deferred(pipeline: Pipeline) -> Iterator[Step]:
 def expand(pipeline: Pipeline, known: Known | None = None) -> Pipeline:
     """Return the pipeline with every fan-out spread whose axes are known; with `known` None only literal ones are.
 
-    Raises AxisError for axes with too many items or two of one name.
+    A fan-out whose axes have no values, or too many, stays one step: it may not be going to run, and the results that
+    they are computed from may be of another time. Whoever is to run it finds out what is wrong with them.
     """
     steps: Mapping[str, Step] = pipeline.steps
-    while any(step.deferred and _ready(step, known) for step in steps.values()):
+    without: set[str] = set()
+    while any(step.deferred and name not in without and _ready(step, known) for name, step in steps.items()):
         made: dict[str, Step] = {}
         for name, step in steps.items():
-            if step.deferred and _ready(step, known):
-                made |= items(step, known)
-            else:
-                made[name] = step
+            made[name] = step
+            if step.deferred and name not in without and _ready(step, known):
+                try:
+                    spread = items(step, known)
+                except EvaluationError:
+                    without.add(name)
+                else:
+                    del made[name]
+                    made |= spread
         steps = made
     return pipeline if steps is pipeline.steps else replace(pipeline, steps=steps)

@@ -108,7 +108,7 @@ class Bound:
 
     name: str
     tree: Any  # a literal, a Template, or a file of the project
-    declared: Any  # the Param: what is computed for it keeps its rules, too
+    declared: Any  # the Param: what is computed for it keeps its rules, too; None for a named input of the same step
     at: int = 0
 
     @property

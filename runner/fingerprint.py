@@ -15,7 +15,7 @@ from .expression import Bound, EvaluationError, Ref, Template
 from .frozen import frozen
 from .params import check_value
 from .pipeline import Pipeline, ProjectPath, Runtime, Step, overlapping, relative
-from .values import Artifact, Marked, digest_of, file_name, marked, plain, plain_json, text_of
+from .values import Artifact, Duration, Marked, digest_of, file_name, marked, plain, plain_json, text_of
 
 FORMAT = 1
 
@@ -137,6 +137,9 @@ _OUTSIDE: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+# Type of an output -> others that its values may have.
+_ALSO: Mapping[str, tuple[str, ...]] = {"number": ("integer",), "string": ("file", "dir", "duration")}
+
 _NOTHING = Before("not_run")
 
 
@@ -166,7 +169,10 @@ def evaluate(
     run: Mapping[str, str],
 ) -> Evaluated:
     """Return `step` with values put in; raises EvaluationError where an expression has none."""
-    return _Evaluation(step, pipeline, params, before, world, run).result()
+    try:
+        return _Evaluation(step, pipeline, params, before, world, run).result()
+    except RecursionError:
+        raise EvaluationError("a value is nested too deep") from None
 
 
 @frozen
@@ -207,6 +213,13 @@ def settle(
 ) -> Any:
     """Return the value of one field of a step that is outside its fingerprint (`when`, `timeout`, `resources`)."""
     return _Evaluation(step, pipeline, params, before, world, run).tree(tree)
+
+
+def reader_of(
+    step: Step, pipeline: Pipeline, params: Mapping[str, Any], before: Mapping[str, Before], world: World
+) -> Callable[[Any], Any]:
+    """Return what gives the value of any tree that is written in a step; it raises EvaluationError where there is none."""
+    return _Evaluation(step, pipeline, params, before, world, {}).tree
 
 
 def axis_values(
@@ -443,7 +456,7 @@ class _Evaluation:
                 return value
             case ("inputs", name):
                 if name not in self.inputs:
-                    raise MissingInput(f"the input `{name}` has no value")
+                    self.inputs[name] = self.tree(self.step.inputs[name], name)
                 return self.inputs[name]
             case ("outputs", name):
                 return Marked(self.run.get("outputs_at", "") + self.step.outputs[name].path, {"output": name})
@@ -457,6 +470,8 @@ class _Evaluation:
                 found = self.before.get(name)
                 if found is None or found.taken is None:
                     self._refuse_left_out(name)
+                    if found is not None and found.status in _LEFT:
+                        raise MissingInput(f"{name} was no condition there")
                     return None
                 self.reads[(name, "taken")] = Read(name, "taken", digest_of(found.taken), found.run)
                 return found.taken
@@ -479,7 +494,10 @@ class _Evaluation:
         raise AssertionError(ref)
 
     def _bound(self, ref: Bound) -> Any:
-        value = self.bound[ref.name] = self.tree(ref.tree, ref.name)
+        value = self.tree(ref.tree, ref.name)
+        if ref.declared is None:
+            return value
+        self.bound[ref.name] = value
         if isinstance(ref.tree, ProjectPath):
             self._file(ref.name, value)
         # What is written out was checked when the pipeline was compiled.
@@ -528,7 +546,10 @@ class _Evaluation:
         produced = found.outputs.get(output) if found else None
         if produced is None:
             self._refuse_left_out(name)
+            if output.startswith(".") and found is not None and found.status in _LEFT:
+                raise MissingInput(f"{name} was no fan-out there")
             return None
+        declared = self._declared(name, output, produced)
         self.reads[(name, output)] = Read(name, output, produced.identity, produced.run)
         if index is not None and not -len(produced.items or produced.value) <= index < len(
             produced.items or produced.value
@@ -543,15 +564,26 @@ class _Evaluation:
             if produced.mark is not None:
                 value = marked(produced.value, produced.mark)
                 return value if index is None else value[index]
+            if declared == "duration":
+                return Duration(produced.value)
             return produced.value if index is None else produced.value[index]
-        declared = self.pipeline.step(name).outputs[output]
-        last = produced.name or _last(declared.path)
+        last = produced.name or _last(self.pipeline.step(name).outputs[output].path)
         return self._stored(produced, f".inputs/{file_name(name)}/{output}/{last}")
 
     def _refuse_left_out(self, name: str) -> None:
         found = self.before.get(name)
         if found is not None and found.status == "not_selected":
             raise MissingInput(f"{name} is not selected")
+
+    def _declared(self, name: str, output: str, produced: Produced) -> str:
+        """Return the type that an output is declared with today; what an earlier run left may be of another one."""
+        step = self.pipeline.step(name)
+        if output not in step.outputs:  # what a fan-out keeps for itself
+            return produced.type
+        wanted = "list" if step.foreach is not None else step.outputs[output].type.name
+        if produced.type != wanted and produced.type not in _ALSO.get(wanted, ()) and wanted != "any":
+            raise MissingInput(f"output {output} of {name} was of type {produced.type}; today it is of type {wanted}")
+        return wanted
 
     def _element(self, produced: Produced | None, place: str) -> Any:
         """Return one element of a list of artifacts, staged in a folder of its own."""

@@ -279,7 +279,7 @@ class Project:
                     with open(self.path(artifact.source.partition(":")[2]), "rb") as file:
                         content = file.read()
                 try:
-                    parsed[artifact.digest] = json.loads(content)
+                    parsed[artifact.digest] = json.loads(content, parse_constant=_no_number)
                 except (ValueError, RecursionError) as error:
                     raise EvaluationError(f"{artifact.name} is not JSON: {error}") from None
             return parsed[artifact.digest]
@@ -368,6 +368,11 @@ def _mistake(path: str, text: str, key: str, what: str, help: str, code: str = "
 def _config() -> str:
     """Return where the user's own settings are."""
     return os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "runner", "config.toml")
+
+
+def _no_number(text: str) -> Any:
+    """Refuse what Python reads and JSON does not have: NaN and infinity."""
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 def below(path: str, left_out: Collection[str] = ()) -> Iterator[str]:

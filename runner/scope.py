@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from . import expression
 from .document import CUT, Document, Keys
 from .errors import nearest, suggest
-from .expression import BOOLEAN, INTEGER, STRING, ExpressionError, Ref, Template, Type
+from .expression import BOOLEAN, INTEGER, STRING, Call, ExpressionError, Ref, Template, Type
 from .pipeline import Output, Param, ProjectPath, Tree
 
 _RUN_FIELDS = ("id", "name", "pipeline", "status")
@@ -59,6 +59,7 @@ class Reader:
         self.params: set[str] = set()
         self.guardless: list[tuple[Ref, Keys]] = []  # data references outside coalesce
         self.place: Keys = ()
+        self.computed = False  # whether it has read more than references and texts
         self.secret_allowed = False  # whether a secret may stand where this reader reads
 
     def tree(self, value: Any, at: Keys, *, text: bool = False, optional: bool = False) -> Tree:
@@ -149,6 +150,7 @@ class Reader:
         if isinstance(template.exact, Ref):  # most are
             self._note_ref(template.exact, at, guarded=False)
             return
+        self.computed = self.computed or any(isinstance(part, Call) for part in template.parts)
         guardless = {id(r) for part in template.parts if not isinstance(part, str) for r in expression.unguarded(part)}
         for ref in template.refs():
             self._note_ref(ref, at, guarded=id(ref) not in guardless)

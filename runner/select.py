@@ -523,7 +523,7 @@ def _split(name: str) -> list[str]:
 
 
 @lru_cache(maxsize=65_536)
-def _parts(name: str) -> tuple[tuple[str, frozenset[str]], ...]:
+def parts_of(name: str) -> tuple[tuple[str, frozenset[str]], ...]:
     """Return the parts of a step's name: each with the values of the item that it is, as text."""
     out = []
     for part in _split(name):
@@ -541,7 +541,7 @@ def _segment(part: str) -> _Segment:
 
 def _matches(wanted: list[_Segment], name: str, steps: Mapping[str, Step]) -> bool:
     """Whether a step is meant: a name means all below it, and a fan-out all its items."""
-    parts = _parts(name)
+    parts = parts_of(name)
     if len(parts) < len(wanted):
         return False
     for (pattern, values), (base, has) in zip(wanted, parts, strict=False):
