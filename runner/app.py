@@ -232,6 +232,14 @@ def check_request(asked: Asked, whole: bool = True) -> None:
         resolve_params(optional, given, asked.document, asked.project, None, asked.written)
 
 
+def check_names(asked: Asked) -> None:
+    """Raise Invalid with all names in a request that its pipeline does not have; a plan finds the first of them."""
+    from . import named
+
+    if asked.document is not None and (wrong := named.mistakes(asked.document, asked.pipeline, asked.graph)):
+        raise Invalid(wrong)
+
+
 def plan(asked: Asked, store: LocalStore) -> Plan:
     """Return the plan of a request. Executes nothing, imports nothing of the project, opens no connection."""
     try:
@@ -262,18 +270,15 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
         field = "reference" if named else "select"
         raise Invalid([_diagnostic(asked, "E405", error.text, (field,), error.help)]) from None
     except SelectionError as error:
-        field = error.text.split(":")[0].split(" ")[0]
-        raise Invalid(
-            [
-                _diagnostic(
-                    asked,
-                    "E406",
-                    error.text,
-                    (field if field in ("assume", "accept", "expect") else "select",),
-                    error.help,
-                )
-            ]
-        ) from None
+        raise Invalid([_diagnostic(asked, "E406", error.text, _field_of(error.text), error.help)]) from None
+
+
+def _field_of(text: str) -> Keys:
+    """Return the field of a request that an error of its selection is about."""
+    if "`expect.run`" in text:
+        return ("expect", "run")
+    field = text.partition(":")[0]
+    return (field if field in ("assume", "accept", "expect") else "select",)
 
 
 def _ends_failed(made: Plan) -> Iterator[str]:

@@ -55,7 +55,7 @@ def compare(then: RunRecord, now: RunRecord, load: Load) -> Difference:
     steps = list(dict.fromkeys([*then.started.decisions, *now.started.decisions]))
     pairs = [(n, then.steps.get(n), now.steps.get(n)) for n in steps]
     both = [(n, a, b) for n, a, b in pairs if a and b and a.recipe and b.recipe]
-    own = {n: tuple(factors(a, b)) for n, a, b in both}
+    own = {n: factors(a, b, _edited((a, then), (b, now), load)) for n, a, b in both}
     return Difference(
         then, now,
         tuple(_changes(then.started.params, now.started.params)),
@@ -103,7 +103,12 @@ def _metrics(then: RunRecord, now: RunRecord, load: Load) -> Iterator[MetricChan
             if a is not None and b is not None:
                 before, after = lineage(then, step, load), lineage(now, step, load)
                 path = tuple(sorted({*before, *after}))
-                found = [c for n in path if n in before and n in after for c in factors(before[n], after[n])]
+                found = [
+                    cause
+                    for n in path
+                    if n in before and n in after
+                    for cause in factors(before[n][0], after[n][0], _edited(before[n], after[n], load))
+                ]
                 found += [
                     Cause(
                         "code",
@@ -126,16 +131,26 @@ def _numbers(ended: StepEnded | None) -> dict[str, float]:
     return {n: float(v) for n, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
-def lineage(record: RunRecord, step: str, load: Load) -> dict[str, StepEnded]:
+Held = tuple[StepEnded, RunRecord]  # a result, and the run whose record has it
+
+
+def _edited(then: Held, now: Held, load: Load) -> bool:
+    """Whether the pipeline was edited between the runs that made two results; where one is gone, it may have been."""
+    runs = [load(ended.produced_by) if ended.produced_by not in ("", run.id) else run for ended, run in (then, now)]
+    first, second = (run.started.definition if run else None for run in runs)
+    return first is None or first != second
+
+
+def lineage(record: RunRecord, step: str, load: Load) -> dict[str, Held]:
     """Return all results that a step's own was made from, and its own."""
-    found: dict[str, StepEnded] = {}
+    found: dict[str, Held] = {}
     todo = [(step, record)]
     while todo:
         name, run = todo.pop()
         ended = run.steps.get(name)
         if ended is None or name in found:
             continue
-        found[name] = ended
+        found[name] = (ended, run)
         for source, _, _, made_by in ended.reads:
             origin = run if made_by == run.id or source in run.steps else load(made_by)
             if origin is not None:
@@ -143,37 +158,82 @@ def lineage(record: RunRecord, step: str, load: Load) -> dict[str, StepEnded]:
     return found
 
 
-def factors(then: StepEnded, now: StepEnded) -> tuple[Cause, ...]:
-    """Return in what a step itself differs, apart from what it read of other steps."""
+def factors(then: StepEnded, now: StepEnded, edited: bool = True) -> tuple[Cause, ...]:
+    """Return in what a step itself differs, apart from what it read of other steps.
+
+    Where the pipeline was not `edited` between the two, a value that differs and is no file can only have been computed:
+    of parameters, which are factors themselves, or of what was read.
+    """
     if then.fingerprint == now.fingerprint or not (then.recipe and now.recipe):
         return ()
-    a, b = _without_reads(then), _without_reads(now)
-    return differences(a, b, then.params, now.params) if a != b or then.params != now.params else ()
+    old, new = _read_by(then), _read_by(now)
+    found: tuple[Cause, ...] = ()
+    for computed in (True, False) if not edited and old != new else (False,):
+        a, b = dict(then.recipe), dict(now.recipe)
+        for part in _VALUES & a.keys() & b.keys():
+            a[part], b[part] = _without_reads(a[part], b[part], old, new, computed)
+        found = found or differences(a, b, then.params, now.params)
+        if a == b and old != new:
+            break  # nothing but what it read
+    return found
 
 
-def _without_reads(ended: StepEnded) -> Any:
-    """Return the recipe with a name in place of everything that came from another step."""
-    names = {digest: f"{step}.{output}" for step, output, digest, _ in ended.reads}
-    return _renamed(ended.recipe, names)
+_VALUES = {"own", "env", "inputs", "outputs", "each", "cache_key"}  # parts of a recipe that may hold what was read
+Reads = Mapping[str, frozenset[str]]  # digest of what was read -> the outputs that had it
 
 
-def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    match value:
-        case {"digest": str(digest), "name": _} if digest in names:
-            return {"from": names[digest]}
-        case Mapping():
-            return {key: _renamed(inner, names) for key, inner in value.items()}
-        case list() | tuple():
-            files = [[item["digest"], item["name"]] if _is_file(item) else item for item in value]
-            found = names.get(digest_of(value)) or names.get(digest_of(files))
-            return {"from": found} if found else [_renamed(inner, names) for inner in value]
-        case _:
-            found = names.get(digest_of(value))
-            return {"from": found} if found else value
+def _read_by(ended: StepEnded) -> Reads:
+    names: dict[str, set[str]] = {}
+    for step, output, digest, _ in ended.reads:
+        names.setdefault(digest, set()).add(f"{step}.{output}")
+    return {digest: frozenset(outputs) for digest, outputs in names.items()}
+
+
+def _without_reads(a: Any, b: Any, old: Reads, new: Reads, computed: bool) -> tuple[Any, Any]:
+    """Return two recipes without the differences that come from what was read.
+
+    They are compared part by part: a number that is in both for another reason stays, whatever was read.
+    """
+    if a == b:
+        return a, b
+    if shared := _digests(a, old) & _digests(b, new):
+        same = {"from": sorted(shared)}
+        return same, same
+    match a, b:
+        case Mapping(), Mapping() if not (_is_file(a) and _is_file(b)):
+            pairs = {k: _without_reads(a[k], b[k], old, new, computed) for k in a.keys() & b.keys()}
+            return {**a, **{k: p[0] for k, p in pairs.items()}}, {**b, **{k: p[1] for k, p in pairs.items()}}
+        case (list() | tuple(), list() | tuple()) if len(a) == len(b):
+            elements = [_without_reads(x, y, old, new, computed) for x, y in zip(a, b, strict=True)]
+            return [x for x, _ in elements], [y for _, y in elements]
+    if computed and not _has_file(a) and not _has_file(b):
+        return {"computed": True}, {"computed": True}
+    return a, b
+
+
+def _digests(value: Any, reads: Reads) -> frozenset[str]:
+    """Return the outputs, of those that were read, that a part of a recipe can be."""
+    if _is_file(value):
+        return reads.get(value["digest"], frozenset())
+    if isinstance(value, list | tuple):
+        files = [[item["digest"], item["name"]] if _is_file(item) else item for item in value]
+        return reads.get(digest_of(value), frozenset()) | reads.get(digest_of(files), frozenset())
+    found = reads.get(digest_of(value), frozenset())
+    return found | reads.get(value, frozenset()) if isinstance(value, str) else found
 
 
 def _is_file(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.keys() == {"digest", "name"}
+    return isinstance(value, Mapping) and value.keys() - {"executable"} == {"digest", "name"}
+
+
+def _has_file(value: Any) -> bool:
+    match value:
+        case Mapping():
+            return _is_file(value) or any(map(_has_file, value.values()))
+        case list() | tuple():
+            return any(map(_has_file, value))
+        case _:
+            return False
 
 
 def statement(metric: MetricChange) -> str:

@@ -49,18 +49,18 @@ def compile_request(document: Document, files: Files, path: str) -> RunRequest:
         params=value.get("params", {}),
         inherit=value.get("inherit", "reference"),
         reset=tuple(value.get("reset", ())),
-        select=tuple(_selector(s) for s in value["select"]) if "select" in value else None,
-        exclude=tuple(_selector(s) for s in value.get("exclude", ())),
+        select=tuple(selector_of(s) for s in value["select"]) if "select" in value else None,
+        exclude=tuple(selector_of(s) for s in value.get("exclude", ())),
         islands=value.get("islands") == "allow",
         reference="latest" if isinstance(value.get("reference"), Mapping) else value.get("reference"),
         latest=_latest(value["reference"]["latest"]) if isinstance(value.get("reference"), Mapping) else None,
         mode=value.get("mode"),
-        force=tuple(_selector(s) for s in value.get("force", ())),
+        force=tuple(selector_of(s) for s in value.get("force", ())),
         assume=value.get("assume", {}),
         accept=tuple(Accepted(a["step"], a["reason"], a["cause"]) for a in value.get("accept", ())),
         expect=Expect(
             expect.get("status"),
-            frozenset(_selector(s) for s in expect["run"]) if "run" in expect else None,
+            frozenset(selector_of(s) for s in expect["run"]) if "run" in expect else None,
             expect.get("steps", {}),
         )
         if expect is not None
@@ -101,7 +101,8 @@ def _latest(value: Mapping[str, Any]) -> Latest:
     )
 
 
-def _selector(item: str | Mapping[str, str]) -> str:
+def selector_of(item: str | Mapping[str, str]) -> str:
+    """Return a selector as text; a mapping of one key is a method and its value."""
     return item if isinstance(item, str) else "".join(f"{key}:{value}" for key, value in item.items())
 
 

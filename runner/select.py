@@ -132,22 +132,10 @@ def touched(
     if written is None:
         return set(pipeline.steps)
 
-    def whole(text: str) -> str:
-        out, end = "", 0
-        for token in _safe_tokens(text):
-            name = token.text
-            if token.kind == "word" and name not in pipeline.steps:
-                name = re.sub(r"\[(?:\"[^\"]*\"|[^\]])*\]", "", name)
-                above = next((a for a in reversed(_above(name)) if a in pipeline.steps), name)
-                name = above if above in pipeline.steps and pipeline.steps[above].deferred else name
-            out += text[end : token.at] + name
-            end = token.at + len(token.text)
-        return out + text[end:]
-
     chosen: set[str] = set()
     for index, text in enumerate(written):
         try:
-            chosen |= expand(whole(text), pipeline, graph, facts, "select", index)
+            chosen |= expand(generalized(text, pipeline), pipeline, graph, facts, "select", index)
         except (
             SelectorError
         ):  # a glob may mean what is inside of items; who selects of those that are there tells mistakes
@@ -160,6 +148,20 @@ def touched(
         if step.joins and step.reads & chosen:
             chosen.add(name)
     return chosen
+
+
+def generalized(text: str, pipeline: Pipeline) -> str:
+    """Return a selector with a fan-out in place of each item of it, and step of an item, that is not known yet."""
+    out, end = "", 0
+    for token in _safe_tokens(text):
+        name = token.text
+        if token.kind == "word" and name not in pipeline.steps:
+            bare = re.sub(r"\[(?:\"[^\"]*\"|[^\]])*\]", "", name)
+            above = next((a for a in reversed(_above(bare)) if a in pipeline.steps), bare)
+            name = above if above in pipeline.steps and pipeline.steps[above].deferred else name
+        out += text[end : token.at] + name
+        end = token.at + len(token.text)
+    return out + text[end:]
 
 
 def selection_of(

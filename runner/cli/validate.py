@@ -28,6 +28,7 @@ def command(files: tuple[str, ...], form: str) -> int:
         try:
             asked = app.read(path)
             app.check_request(asked, whole=asked.document is not None)
+            app.check_names(asked)
             found += asked.pipeline.warnings
         except Invalid as error:
             found += error.diagnostics
