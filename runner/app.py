@@ -295,7 +295,7 @@ def refuse_unable(made: Plan, asked: Asked, store: LocalStore) -> None:
         query = "SELECT 1 FROM successes WHERE instr(detail, ?) LIMIT 1"
         return store.exists and bool(store.rows(query, (canonical(program),)))
 
-    if wrong := unable.mistakes(made, asked.project, asked.written, made_with):
+    if wrong := unable.mistakes(made, asked.project, asked.written, asked.document, made_with):
         raise Invalid(wrong, cut=len(wrong) >= MANY)
 
 

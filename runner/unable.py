@@ -44,12 +44,14 @@ class Wrong:
     help: str = ""
 
 
-def mistakes(plan: Plan, project: Project, written: Callable[[], Document], made_with: MadeWith) -> list[Diagnostic]:
+def mistakes(
+    plan: Plan, project: Project, written: Callable[[], Document], request: Document | None, made_with: MadeWith
+) -> list[Diagnostic]:
     """Return what is certain to fail in a plan, with its places; `written` gives the document of the pipeline."""
     found: dict[tuple[Any, ...], tuple[list[str], Wrong, Document, Keys]] = {}
     places: _Places | None = None
     for wrong in _Looking(plan, project, made_with).wrongs():
-        places = places or _Places(written())
+        places = places or _Places(written(), plan, request)
         where, keys = places.of(wrong)
         line, column = where.place(keys, offset=wrong.offset)
         key = (where.path, line, column, wrong.code, wrong.text)
@@ -57,9 +59,17 @@ def mistakes(plan: Plan, project: Project, written: Callable[[], Document], made
         if len(found) >= MANY:
             break
     return [
-        where.diagnostic(wrong.code, f"{_listed(names)} cannot {_what(names, plan)}: {wrong.text}", keys, offset=wrong.offset, help=wrong.help)
+        where.diagnostic(
+            wrong.code, _sentence(names, wrong, plan), keys, key=keys == ("params",), offset=wrong.offset, help=wrong.help
+        )
         for _, (names, wrong, where, keys) in sorted(found.items(), key=lambda item: item[0])
     ]  # fmt: skip
+
+
+def _sentence(names: list[str], wrong: Wrong, plan: Plan) -> str:
+    if wrong.code == "E209":
+        return wrong.text  # it names the fan-out
+    return f"{_listed(names)} cannot {_what(names, plan)}: {wrong.text}"
 
 
 def _listed(names: list[str]) -> str:
@@ -370,12 +380,16 @@ def _fails(node: Node, value: Values) -> bool:
 class _Places:
     """Finds the fields of steps in the files of a pipeline and of those that it is made of."""
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
+    def __init__(self, document: Document, plan: Plan, request: Document | None) -> None:
+        self.document, self.plan, self.request = document, plan, request
         self.inner: dict[str, Document] = {}
 
     def of(self, wrong: Wrong) -> tuple[Document, Keys]:
         """Return the file and the place of what is wrong with a step."""
+        if wrong.code == "E209" and self.request is not None:
+            fan = self.plan.pipeline.steps[wrong.step].foreach
+            if fan is not None and fan.params & self.request.value.get("params", {}).keys():
+                return self.request, ("params",)  # the request gives the axis its values
         chain = list(self._chain(wrong.step))
         if wrong.keys[:1] == ("outputs",):  # of a step that stands for an inner pipeline: they stand there
             chain.append((self._below(*chain[-1]), ()))

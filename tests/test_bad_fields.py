@@ -466,7 +466,9 @@ def test_an_axis_of_a_param_with_too_many_values_is_refused_where_the_param_is_g
 def test_an_axis_with_a_value_given_twice_is_refused(project):
     axes(project, "[1, 2, 1]", 10)
     assert str(project.runner("plan", "p.yaml")) == (
-        "p.yaml: error[E209]: two items are called a[x=1]: a value is given twice\n"
+        "p.yaml:6:66: error[E209]: two items are called a[x=1]: a value is given twice\n"
+        "    6 |   a: {kind: command, command: [echo, $(each.x)], foreach: {over: {x: $(params.xs)}, max_items: 10}}\n"
+        "      |                                                                  ^\n"
         "      = help: items are named by their values: give each value once\n"
         "[exit 2]"
     )

@@ -215,11 +215,11 @@ def test_b01_a_cycle_of_5000_steps_is_shown_shortened(project):
 def test_b03_deep_graphs_are_planned_in_time(project, shape):
     if shape == "chain":
         steps = "".join(
-            f"  s{i}: {{kind: command, command: [x]{f', needs: [s{i - 1}]' if i else ''}}}\n" for i in range(10_000)
+            f"  s{i}: {{kind: command, command: [echo]{f', needs: [s{i - 1}]' if i else ''}}}\n" for i in range(10_000)
         )
     else:
         steps = "".join(
-            f"  s{i}{k}: {{kind: command, command: [x]{f', needs: [s{i - 1}a, s{i - 1}b]' if i else ''}}}\n"
+            f"  s{i}{k}: {{kind: command, command: [echo]{f', needs: [s{i - 1}a, s{i - 1}b]' if i else ''}}}\n"
             for i in range(40)
             for k in "ab"
         )

@@ -72,7 +72,7 @@ def test_an_edit_of_code_beside_a_param_is_a_factor(two):
     two.runner("apply", "p.yaml", "-p", "c=2")
     found = factors(two)
     assert found["score of fit"] == "param c: 1 -> 2"
-    assert found["sum of plus"] == "code plus.sh: DIGEST -> DIGEST; param c: 1 -> 2 (2 factors)"
+    assert found["sum of plus"] == "param c: 1 -> 2; code plus.sh: DIGEST -> DIGEST (2 factors)"
 
 
 def test_an_edit_of_an_inner_output_is_a_factor(two):

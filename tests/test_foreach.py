@@ -308,13 +308,17 @@ def test_axes_are_refused(foreach, message):
     [
         pytest.param(
             "[1, 2, 3]",
-            "p.yaml: error[E209]: 3 items of a (v: 3) are more than `max_items`, 2\n"
+            "p.yaml:6:52: error[E209]: 3 items of a (v: 3) are more than `max_items`, 2\n"
+            '    6 |   a: {kind: shell, script: "true", foreach: {over: {v: $(params.vs)}, max_items: 2}}\n'
+            "      |                                                    ^\n"
             "      = help: give the axis fewer values, or raise `max_items`\n",
             id="too many",
         ),
         pytest.param(
             "[1, 1]",
-            "p.yaml: error[E209]: two items are called a[v=1]: a value is given twice\n"
+            "p.yaml:6:52: error[E209]: two items are called a[v=1]: a value is given twice\n"
+            '    6 |   a: {kind: shell, script: "true", foreach: {over: {v: $(params.vs)}, max_items: 2}}\n'
+            "      |                                                    ^\n"
             "      = help: items are named by their values: give each value once\n",
             id="one twice",
         ),
