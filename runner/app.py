@@ -37,11 +37,12 @@ from .graph import Graph, graph_of
 from .params import parse_value, resolve_params, widen
 from .pipeline import Pipeline, RunRequest, Runtime, Secret, Step
 from .plan import CodeChange, Plan, make_plan, unchanged
-from .project import Project, Settings, below, tree_digest
+from .project import Project, below, confine, content_of, tree_digest
 from .record import Event, RunEnded, RunRecord, RunStopping, RunWaiting, StepEnded
 from .reference import Reference, View, choose, facts_of
 from .request import request_of_json
 from .select import SelectorError, selection_of, touched, written_as
+from .settings import Settings
 from .store import Store
 from .store.local import LocalStore
 from .values import alike, canonical
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .estimate import Estimate
 
 Reporter = Callable[[Event], None]
+_LONGEST_PATH = 4000  # of a store: a system takes about 4096 bytes, and names of its own follow
 
 
 @frozen
@@ -66,9 +68,7 @@ class Asked:
 
     def written(self) -> Document:
         """Return the document of the pipeline, to point into."""
-        from . import document as documents
-
-        return documents.load(self.project.path(self.pipeline.path), relative_pipeline(self))
+        return _document(self.project.path(self.pipeline.path), relative_pipeline(self))
 
 
 def read(path: str, overrides: Mapping[str, str] | None = None, store: str | None = None) -> Asked:
@@ -76,27 +76,26 @@ def read(path: str, overrides: Mapping[str, str] | None = None, store: str | Non
 
     `store` is the --store given, where large pipelines are kept as compiled.
     """
-    if not os.path.isfile(path):
-        raise Invalid(
-            [
-                Diagnostic(
-                    path, 0, 0, "E109", "there is no such file" if not os.path.exists(path) else "it is not a file"
-                )
-            ]
-        )
+    confine(path, path)
     project = Project.of(path)
     if found := _kept(project, path, store):
         return _whole(project, found, overrides)
-    from . import document as documents
     from .compiler import compile_pipeline
     from .language import check_document
 
-    document = documents.load(path, path)
+    document = _document(path, path)
     check_document(document)
     if document.value["kind"] == "Run":
         return _request(document, path, overrides, store)
     pipeline = compile_pipeline(document, project, project.location(path))
     return replace(_whole(project, pipeline, overrides), fresh=(path, pipeline))
+
+
+def _document(path: str, shown: str) -> Document:
+    """Read a run or pipeline file of a project."""
+    from . import document as documents
+
+    return documents.parse(content_of(path, shown), shown)
 
 
 def _request(document: Document, path: str, overrides: Mapping[str, str] | None, store: str | None) -> Asked:
@@ -130,13 +129,13 @@ def _asked(project: Project, pipeline: Pipeline, request: RunRequest, document: 
 
 def _pipeline(project: Project, location: str, shown: str, store: str | None = None) -> tuple[Pipeline, bool]:
     """Return a pipeline, and whether it was compiled just now."""
+    project.refuse_outside(location, shown)
     if found := _kept(project, shown, store):
         return found, False
-    from . import document as documents
     from .compiler import compile_pipeline
     from .language import check_document
 
-    document = documents.load(project.path(location), shown)
+    document = _document(project.path(location), shown)
     check_document(document, "Pipeline")
     return compile_pipeline(document, project, location), True
 
@@ -805,4 +804,6 @@ def store_path(project: Project, settings: Settings, given: str | None) -> str:
         or (os.path.join(project.root, settings.store) if settings.store else "")
         or f"{project.root}/.runner"
     )
+    if len(path) > _LONGEST_PATH:
+        raise UsageError(f"the path of the store has {len(path)} characters: {path[:60]}...", help="choose a shorter one")
     return os.path.abspath(path)

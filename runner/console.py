@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .errors import Invalid, RunnerError, UsageError
+from .errors import EnvironmentFailure, Invalid, RunnerError, UsageError
 
 if TYPE_CHECKING:
-    from .project import Project, Settings
+    from .project import Project
+    from .settings import Settings
     from .store.local import LocalStore
 
 
@@ -104,7 +106,9 @@ def ended(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has gone, and with it the wish for more
         return 0
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return _too_long(error)
         import traceback
 
         traceback.print_exc()
@@ -113,3 +117,29 @@ def ended(command: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return 70
+
+
+def make_folder(path: str) -> None:
+    """Make a folder that the user named, and those above it; raises EnvironmentFailure."""
+    try:
+        if not os.path.isdir(path):
+            _refuse_length(path)
+            os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFailure(f"the folder {path[:200]} cannot be made: {error.strerror}") from None
+
+
+def _refuse_length(path: str) -> None:
+    """Raise OSError for a path that is too long for the system; `makedirs` would take it apart, name by name."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return
+
+
+def _too_long(error: OSError) -> int:
+    """Say that a name which the user gave is too long; return the exit code."""
+    name = error.filename if isinstance(error.filename, str) else ""
+    shown = UsageError(f"the name {name[:200]}... is too long" if name else "the name of a file is too long")
+    print(_writable(str(shown), sys.stderr), file=sys.stderr)
+    return shown.exit_status

@@ -113,24 +113,6 @@ class Document:
         return found[4] if found else ""
 
 
-def load(path: str, shown: str) -> Document:
-    """Read one YAML file; `shown` is its name in messages. Raises Invalid with every mistake of form."""
-
-    def refuse(code: str, text: str, help: str = "") -> Invalid:
-        return Invalid([Diagnostic(shown, 0, 0, code, text, help)])
-
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise refuse("E109", f"there is no file {shown}") from None
-    except IsADirectoryError:
-        raise refuse("E109", f"{shown} is a folder, not a YAML file") from None
-    except (OSError, ValueError) as error:
-        raise refuse("E109", f"cannot read {shown}: {getattr(error, 'strerror', None) or error}") from None
-    return parse(raw, shown)
-
-
 def parse(raw: bytes, shown: str) -> Document:
     """Return the Document of `raw`; raises Invalid with every mistake of form."""
     if len(raw) > MAX_BYTES:

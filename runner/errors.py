@@ -32,7 +32,7 @@ class Diagnostic:
         return "warning" if self.code.startswith("W") else "error"
 
     def __str__(self) -> str:
-        path = printable(self.path)
+        path = printable(_short(self.path))
         place = f"{path}:{self.line}:{self.column}" if self.line else path
         out = [f"{place}: {self.severity}[{self.code}]: {_shown(_short(self.text), _NO_RUN)}"]
         if self.source and self.line:

@@ -21,7 +21,8 @@ from .frozen import frozen
 from .pipeline import Accepted
 from .plan import Plan, to_json
 from .planfile import stanza
-from .project import Project, Settings
+from .project import Project
+from .settings import Settings
 from .reference import Candidate
 from .store.local import LocalStore
 

@@ -12,33 +12,20 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
+from . import reading
 from .document import MAX_BYTES
-from .errors import Diagnostic, Invalid, RunnerError, suggest
+from .errors import Diagnostic, Invalid, RunnerError
 from .executors.collecting import manifest_text
 from .executors.files import signature
 from .expression import EvaluationError
 from .fingerprint import World
-from .frozen import frozen
 from .pipeline import Pipeline, Runtime
+from .settings import Settings
+from .settings import of as settings_of
 from .values import Artifact, digest_of, sha256
 
 _LEFT_OUT = {"__pycache__", ".git", ".runner"}
-_SETTINGS: dict[str, dict[str, type]] = {
-    "runner": {"store": str, "workers": int},
-    "store": {"verify": str},
-    "logs": {"max_bytes": int},
-}
-
-
-@frozen
-class Settings:
-    """What runner.toml says; flags and variables go before it."""
-
-    store: str = ""
-    workers: int | None = None
-    verify: str = "always"
-    log_limit: int = 1 << 30
-
+_INSIDE = "name a file of the project, not a link out of it"
 
 # What compiling asked of the file system: paths located, kinds of locations, patterns expanded, digests of what was read.
 Answers = tuple[
@@ -55,18 +42,15 @@ class Project:
         self._kinds: dict[str, str | None] = {}
         self.answers: Answers = ({}, self._kinds, {}, {})
         self._folders: dict[str, str] = {}
+        self._settings: Settings | None = None
 
     @staticmethod
     def of(path: str, pipeline: str = "") -> Project:
         """Return the project of a file: the nearest folder above with runner.toml or .git, else the pipeline's folder."""
         folder = os.path.dirname(os.path.realpath(path))
-        above = folder
-        while True:
-            if any(os.path.exists(f"{above}/{name}") for name in ("runner.toml", ".git")):
-                return Project(above)
-            if above == os.path.dirname(above):
-                return Project(os.path.dirname(os.path.realpath(pipeline)) if pipeline else folder)
-            above = os.path.dirname(above)
+        if root := reading.project_above(folder):
+            return Project(root)
+        return Project(os.path.dirname(os.path.realpath(pipeline)) if pipeline else folder)
 
     def location(self, path: str) -> str:
         """Return the location of a file given by its path in the file system."""
@@ -117,6 +101,14 @@ class Project:
         except Invalid:
             return False
 
+    def refuse_outside(self, location: str, shown: str) -> None:
+        """Raise Invalid for a location that a record or a plan names and that is not in the project."""
+        try:
+            self._locate(location, ".")
+        except ValueError as error:
+            raise Invalid([Diagnostic(shown, 0, 0, "E109", str(error), _INSIDE)]) from None
+        confine(self.path(location), shown)
+
     def _locate(self, path: str, base: str) -> str:
         if "\0" in path:
             raise ValueError("the path holds a NUL character")
@@ -147,7 +139,7 @@ class Project:
         real = f"{self._folders[folder]}/{name}"
         if os.path.islink(real):
             real = os.path.realpath(real)
-        if not (real == self.root or real.startswith(self.root.rstrip("/") + "/")) and not any(
+        if not reading.within(real, self.root) and not any(
             real.startswith(r.rstrip("/") + "/") for r in self.input_roots
         ):
             raise ValueError(f"{shown} is a symlink that leads out of the project root")
@@ -162,11 +154,7 @@ class Project:
         return self._kinds[location]
 
     def read(self, location: str) -> bytes:
-        try:
-            with open(self.path(location), "rb") as file:
-                content = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise Invalid([Diagnostic(location, 0, 0, "E109", f"it cannot be read: {error.strerror}")]) from None
+        content = content_of(self.path(location), location)
         self.answers[3][location] = sha256(content)
         return content
 
@@ -194,17 +182,30 @@ class Project:
             if not _LEFT_OUT.isdisjoint(place.split("/")):
                 continue
             if os.path.isfile(path):
+                self._confine(place, place)
                 found.add(place)
             elif os.path.isdir(path):
                 found.update(self._files_below(place))
         return sorted(found)
 
     def _files_below(self, location: str) -> Iterable[str]:
-        for folder, folders, files in os.walk(self.path(location)):
-            folders[:] = [name for name in folders if name not in _LEFT_OUT]
-            for name in files:
-                if os.path.isfile(f"{folder}/{name}"):
-                    yield os.path.relpath(f"{folder}/{name}", self.root)
+        """Yield the files below a folder; raises ValueError for a link that leads out of the project."""
+        folders = [location]
+        while folders:
+            folder = folders.pop()
+            prefix = "" if folder == "." else f"{folder}/"
+            try:
+                entries = list(os.scandir(self.path(folder)))
+            except OSError:
+                continue
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in _LEFT_OUT:
+                        folders.append(prefix + entry.name)
+                elif entry.is_file():
+                    if entry.is_symlink():
+                        self._confine(prefix + entry.name, prefix + entry.name)
+                    yield prefix + entry.name
 
     # what planning knows of files
 
@@ -290,79 +291,41 @@ class Project:
 
     def settings(self) -> Settings:
         """Return what runner.toml says; raises Invalid for what it may not say."""
-        path = f"{self.root}/runner.toml"
-        if not os.path.exists(path):
-            return Settings()
-        with open(path, "rb") as file:
-            content = file.read()
-        if not content:
-            return Settings()
-        import tomllib
-
-        text = content.decode("utf-8", "replace")
-        try:
-            value = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            found = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-            line, column = (int(found[1]), int(found[2])) if found else (0, 0)
-            raise Invalid(
-                [
-                    Diagnostic(
-                        path, line, column, "E100", f"TOML: {str(error).split(' (at')[0]}", source=_line(text, line)
-                    )
-                ]
-            ) from None
-        mistakes = []
-        for section, body in value.items():
-            if section not in _SETTINGS or not isinstance(body, dict):
-                mistakes.append(
-                    _mistake(
-                        path, text, section, f"unknown section `{section}`", suggest(section, _SETTINGS, "sections")
-                    )
-                )
-                continue
-            for key, found_value in body.items():
-                if key not in _SETTINGS[section]:
-                    mistakes.append(
-                        _mistake(
-                            path,
-                            text,
-                            key,
-                            f"unknown key `{key}` in [{section}]",
-                            suggest(key, _SETTINGS[section], "keys"),
-                        )
-                    )
-                elif not isinstance(found_value, _SETTINGS[section][key]) or isinstance(found_value, bool):
-                    mistakes.append(
-                        _mistake(
-                            path, text, key, f"`{key}` must be of type {_SETTINGS[section][key].__name__}", "", "E108"
-                        )
-                    )
-                elif isinstance(found_value, int) and found_value < 1:
-                    mistakes.append(_mistake(path, text, key, f"`{key}` must be at least 1", "", "E108"))
-        verify = value.get("store", {}).get("verify", "always") if isinstance(value.get("store"), dict) else "always"
-        if verify not in ("always", "changed"):
-            mistakes.append(
-                _mistake(path, text, "verify", f"`verify` is {verify!r}, which is none of: always, changed", "", "E107")
-            )
-        if mistakes:
-            raise Invalid(mistakes)
-        runner = value.get("runner", {})
-        return Settings(
-            runner.get("store", ""), runner.get("workers"), verify, value.get("logs", {}).get("max_bytes", 1 << 30)
-        )
+        if self._settings is None:
+            self._settings = settings_of(f"{self.root}/runner.toml")
+        return self._settings
 
 
-def _line(text: str, number: int) -> str:
-    lines = text.splitlines()
-    return lines[number - 1] if 0 < number <= len(lines) else ""
+def confine(path: str, shown: str) -> None:
+    """Raise Invalid for a run or pipeline file that is not there, is no file, or is no file of its project."""
+    help = ""
+    try:
+        mode = os.stat(path).st_mode
+        text = "" if stat.S_ISREG(mode) else "it is not a file"
+        reading.refuse_outside(path)
+    except (FileNotFoundError, NotADirectoryError):
+        text = "there is no such file"
+    except reading.Refused as error:
+        text, help = str(error), _INSIDE
+    except (OSError, ValueError) as error:
+        text = _unreadable(error)
+    if text:
+        raise Invalid([Diagnostic(shown, 0, 0, "E109", text, help)])
 
 
-def _mistake(path: str, text: str, key: str, what: str, help: str, code: str = "E101") -> Diagnostic:
-    for number, line in enumerate(text.splitlines(), 1):
-        if found := re.search(rf"(?<![\w-]){re.escape(key)}(?![\w-])", line):
-            return Diagnostic(path, number, found.start() + 1, code, what, help, line)
-    return Diagnostic(path, 0, 0, code, what, help)
+def content_of(path: str, shown: str) -> bytes:
+    """Return the bytes of a file that is read whole, one too many of a file that is too large; raises Invalid."""
+    try:
+        return reading.content(path, MAX_BYTES)
+    except reading.Refused as error:
+        text = str(error)
+    except (OSError, ValueError) as error:
+        text = _unreadable(error)
+    raise Invalid([Diagnostic(shown, 0, 0, "E109", text)])
+
+
+def _unreadable(error: OSError | ValueError) -> str:
+    return f"it cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def _config() -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .estimate import Estimate
     from .plan import Plan
     from .planning import Planned
-    from .project import Settings
+    from .settings import Settings
     from .record import Event, RunRecord
     from .store.local import LocalStore
 

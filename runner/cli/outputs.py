@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import the_store
+from ..console import make_folder, the_store
 from .options import complete_runs, epilog, output_option, store_option
 
 if TYPE_CHECKING:
-    from ..record import StepEnded
+    from ..record import RunRecord, StepEnded
     from ..store.local import LocalStore
+
+
+_PAST = {"failed": "failed", "stopped": "was stopped", "interrupted": "was interrupted"}
 
 
 @click.command(epilog=epilog(0, 2, 5, 6))
@@ -30,17 +33,14 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
     runner outputs x62p train
     runner outputs x62p train ./model
     """
-    from ..errors import StoreDamaged, UsageError, suggest
+    from ..errors import StoreDamaged
     from ..fingerprint import artifacts
     from ..reporters import json, text
 
     opened = the_store(store)
     id = opened.resolve(run)
     record = opened.recorded(id)
-    if step not in record.steps:
-        known = [n for n, e in record.steps.items() if e.outputs]
-        raise UsageError(f"step `{step}` left no outputs in run {id}", help=suggest(step, known, "steps with outputs"))
-    ended = record.steps[step]
+    ended = _ended(record, step)
     if damage := opened.damaged(list(artifacts(ended.outputs.values())), whole=True):
         raise StoreDamaged("; ".join(f"{d.digest} {d.what}" for d in damage), help=f"select {step} to make it again")
     paths = {n: opened.object(o["digest"], o["type"]) for n, o in ended.outputs.items() if o.get("digest")}
@@ -67,12 +67,31 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
     return 0
 
 
+def _ended(record: RunRecord, step: str) -> StepEnded:
+    """Return how a step ended that may have outputs; raises UsageError for any other."""
+    from ..errors import UsageError, suggest
+
+    ended = record.steps.get(step)
+    if ended is not None and ended.usable:
+        return ended
+    run, status = record.id, record.statuses.get(step, "")
+    if status in ("failed", "stopped", "interrupted"):
+        why = f": {ended.reason}" if ended is not None and ended.reason else ""
+        raise UsageError(
+            f"step `{step}` left no outputs in run {run}: it {_PAST[status]}{why}", help=f"see `runner logs {run} {step}`"
+        )
+    help = suggest(step, [n for n, e in record.steps.items() if e.outputs], "steps with outputs")
+    if not status:
+        raise UsageError(f"run {run} has no step `{step[:200]}`", help=help)
+    raise UsageError(f"step `{step}` left no outputs in run {run}: it is {status.replace('_', ' ')}", help=help)
+
+
 def _copy(opened: LocalStore, ended: StepEnded, directory: str) -> int:
     """Copy all files and directories among the outputs; return how many they are. Those of a list are numbered."""
     from ..errors import UsageError
     from ..executors.staging import unpack
 
-    os.makedirs(directory, exist_ok=True)
+    make_folder(directory)
     targets = [
         (os.path.join(directory, place), found)
         for name, output in ended.outputs.items() if not name.startswith(".")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..console import notices, overrides, tell, workers_of
+from ..console import make_folder, notices, overrides, tell, workers_of
 from ..errors import Invalid, RunnerError
 from .options import epilog, output_option, store_option, workers_option
 
@@ -136,7 +136,7 @@ def _folder(
     results: list[tuple[str, Planned | RunnerError]] = []
     codes = [0]
     if out:
-        os.makedirs(out, exist_ok=True)
+        make_folder(out)
     for path in requests_below(folder):
         try:
             asked = app.read(path, None, store)

@@ -7,6 +7,7 @@ import os
 
 import click
 
+from ..console import make_folder
 from .options import epilog
 
 
@@ -46,7 +47,7 @@ def command(kind: str | None, directory: str | None, fields: bool) -> int:
             raise click.UsageError("name a kind to print (pipeline, run or plan), or --write DIR")
         click.echo(json.dumps(wanted[kind], indent=2, ensure_ascii=False))
         return 0
-    os.makedirs(directory, exist_ok=True)
+    make_folder(directory)
     for name, schema in wanted.items():
         path = os.path.join(directory, f"{name}.schema.json")
         with open(path, "w", encoding="utf-8") as file:
