@@ -16,9 +16,14 @@ _SEAL = 32  # bytes
 
 def read(place: str) -> bytes | None:
     """Return what was kept at a place, a file in a folder of the store, or None for what has not its seal."""
-    with open(place, "rb") as file:
+    with open(place, "rb", opener=_own) as file:
         seal, content = file.read(_SEAL), file.read()
     return content if hmac.compare_digest(seal, _seal(place, content)) else None
+
+
+def _own(place: str, flags: int) -> int:
+    """Open a file of a cache: no link to a file of others, and no pipe that would be waited for."""
+    return os.open(place, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def write(place: str, content: bytes) -> None:

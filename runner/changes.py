@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 
+from . import reading
 from .errors import EnvironmentFailure, UsageError
 
 _RUN = re.compile(rb"kind[\"']?\s*:\s*(?:&\w+\s+)?[\"']?Run\b")  # or what looks like it; who reads it knows
@@ -23,12 +24,17 @@ def requests_below(folder: str) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT)
         for name in files:
             path = os.path.join(place, name)
-            if not name.endswith((".yaml", ".yml")) or not os.path.isfile(path):
-                continue
-            with open(path, "rb") as file:
-                if _RUN.search(file.read(1 << 20)):
-                    found.append(os.path.normpath(path))
+            if name.endswith((".yaml", ".yml")) and _RUN.search(_head(path)):
+                found.append(os.path.normpath(path))
     yield from sorted(found)
+
+
+def _head(path: str) -> bytes:
+    """Return the beginning of a file, nothing of what is no file or cannot be read."""
+    try:
+        return reading.content(path, 1 << 20)
+    except (OSError, ValueError):
+        return b""
 
 
 def changed_since(revision: str, folder: str) -> set[str]:

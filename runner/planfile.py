@@ -44,11 +44,24 @@ def read(text: str, path: str) -> dict[str, Any]:
     checksum = value.pop("checksum", None)
     try:
         sound = checksum == digest_of(value) and value["digest"] == digest_of(bound(value))
-    except (KeyError, TypeError, AttributeError, ValueError):
+        _refuse_places(value, path)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         raise _invalid(path, "it has not the form of a plan") from None
     if not sound:
         raise _invalid(path, "it was changed after it was written")
     return value
+
+
+def _refuse_places(value: Mapping[str, Any], path: str) -> None:
+    """Raise Invalid for a plan whose files are not in the project: whoever knows the rule can redo digest and checksum."""
+    request, pipeline = value["request"]["path"], value["pipeline"]["path"]
+    places = {"request": request} if request else {"pipeline": pipeline, "folder": value["request"]["base"]}
+    if not (request or (pipeline and isinstance(value["request"]["params"], dict))):
+        raise _invalid(path, "it names neither a request nor a pipeline")
+    for what, place in places.items():
+        # The folder may lie above the project: what is named from there may not.
+        if place.startswith("/") or "\0" in place or (what != "folder" and ".." in place.split("/")):
+            raise _invalid(path, f"it is no plan of this project: its {what} is {place[:200]}")
 
 
 def _invalid(path: str, text: str, line: int = 0, column: int = 0) -> Invalid:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import planfile
+from . import planfile, reading
 from .app import Asked, open_store, plan, pool_size, read
 from .decide import Kept, Reuse
 from .errors import Diagnostic, EnvironmentFailure, Invalid, Moved, RunnerError, UsageError
@@ -21,10 +21,13 @@ from .frozen import frozen
 from .pipeline import Accepted
 from .plan import Plan, to_json
 from .planfile import stanza
-from .project import Project
+from .project import Project, confine, content_of
 from .settings import Settings
 from .reference import Candidate
 from .store.local import LocalStore
+
+
+_LARGEST_PLAN = 128 << 20
 
 
 @frozen
@@ -94,8 +97,11 @@ def concerns(path: str, error: RunnerError, changed: set[str]) -> bool:
     """Whether what is wrong with a request that cannot be planned may come from a changed file."""
     if os.path.realpath(path) in changed:
         return True
-    with open(path, "rb") as file:
-        named = re.search(rb"^[ \t]*pipeline[ \t]*:[ \t]*[\"']?([^\s\"'#]+)", file.read(1 << 20), re.M)
+    try:
+        head = reading.content(path, 1 << 20)
+    except (OSError, ValueError):
+        return False
+    named = re.search(rb"^[ \t]*pipeline[ \t]*:[ \t]*[\"']?([^\s\"'#]+)", head, re.M)
     if named and os.path.realpath(os.path.join(os.path.dirname(path), os.fsdecode(named[1]))) in changed:
         return True
     return any(os.path.basename(place) in str(error) for place in changed)
@@ -133,12 +139,9 @@ def write(path: str, text: str) -> None:
 
 def is_plan(path: str) -> bool:
     """Whether a file is meant as a plan: JSON that is no pipeline or run in JSON form."""
-    if not os.path.isfile(path):  # a pipe would be waited for
-        return False
     try:
-        with open(path, "rb") as file:
-            head = file.read(4096)
-    except OSError:
+        head = reading.content(path, 4095)
+    except (OSError, ValueError):
         return False
     return (path.endswith(".json") or b'"format_version"' in head) and b'"apiVersion"' not in head
 
@@ -151,11 +154,12 @@ def refuse_plan(file: str) -> None:
 
 def load_plan(path: str) -> dict[str, Any]:
     """Return what a plan file holds; raises Invalid for one that is not what was written."""
+    confine(path, path)
+    raw = content_of(path, path, _LARGEST_PLAN)
+    if len(raw) > _LARGEST_PLAN:
+        raise Invalid([Diagnostic(path, 0, 0, "E407", f"it is larger than {_LARGEST_PLAN >> 20} MiB", planfile.ANEW)])
     try:
-        with open(path, encoding="utf-8") as file:
-            value = planfile.read(file.read(), path)
-    except OSError as error:
-        raise Invalid([Diagnostic(path, 0, 0, "E109", f"it cannot be read: {error.strerror}")]) from None
+        value = planfile.read(raw.decode("utf-8"), path)
     except UnicodeDecodeError:
         raise Invalid([Diagnostic(path, 0, 0, "E407", "it is not a plan: it is not UTF-8", planfile.ANEW)]) from None
     import jsonschema_rs
@@ -209,8 +213,10 @@ def _project_of(planned: Mapping[str, Any], path: str) -> Project:
     """Return the project of the current folder, or else of the plan file, that has what was planned."""
     wanted = _wanted(planned)
     projects = [Project.of(os.path.join(os.getcwd(), "x")), Project.of(os.path.abspath(path))]
-    project = next((p for p in projects if os.path.isfile(p.path(wanted))), None)
-    if project is None:
+    project = next((p for p in projects if os.path.lexists(p.path(wanted))), None)
+    if project is not None:
+        project.refuse_outside(wanted, os.path.relpath(project.path(wanted)))
+    else:
         raise Moved(
             f"{path} does not hold here: there is no {wanted} in {projects[0].root}",
             help="apply it in the project that it was planned in",

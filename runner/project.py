@@ -313,10 +313,10 @@ def confine(path: str, shown: str) -> None:
         raise Invalid([Diagnostic(shown, 0, 0, "E109", text, help)])
 
 
-def content_of(path: str, shown: str) -> bytes:
+def content_of(path: str, shown: str, limit: int = MAX_BYTES) -> bytes:
     """Return the bytes of a file that is read whole, one too many of a file that is too large; raises Invalid."""
     try:
-        return reading.content(path, MAX_BYTES)
+        return reading.content(path, limit)
     except reading.Refused as error:
         text = str(error)
     except (OSError, ValueError) as error:

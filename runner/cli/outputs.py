@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from ..store.local import LocalStore
 
 
-_PAST = {"failed": "failed", "stopped": "was stopped", "interrupted": "was interrupted"}
+_ENDS = {
+    "failed": "failed", "stopped": "was stopped", "interrupted": "was interrupted", "skipped": "was skipped",
+    "upstream_failed": "did not run", "not_run": "did not run", "not_selected": "was not selected",
+    "pending": "has not started", "running": "is running", "waiting": "is waiting",
+}  # fmt: skip
+_LOGGED = ("failed", "stopped", "interrupted", "running")
 
 
 @click.command(epilog=epilog(0, 2, 5, 6))
@@ -75,15 +80,14 @@ def _ended(record: RunRecord, step: str) -> StepEnded:
     if ended is not None and ended.usable:
         return ended
     run, status = record.id, record.statuses.get(step, "")
-    if status in ("failed", "stopped", "interrupted"):
-        why = f": {ended.reason}" if ended is not None and ended.reason else ""
-        raise UsageError(
-            f"step `{step}` left no outputs in run {run}: it {_PAST[status]}{why}", help=f"see `runner logs {run} {step}`"
-        )
     help = suggest(step, [n for n, e in record.steps.items() if e.outputs], "steps with outputs")
     if not status:
         raise UsageError(f"run {run} has no step `{step[:200]}`", help=help)
-    raise UsageError(f"step `{step}` left no outputs in run {run}: it is {status.replace('_', ' ')}", help=help)
+    why = f": {ended.reason}" if ended is not None and ended.reason else ""
+    raise UsageError(
+        f"step `{step}` left no outputs in run {run}: it {_ENDS.get(status, status)}{why}",
+        help=f"see `runner logs {run} {step}`" if status in _LOGGED else help,
+    )
 
 
 def _copy(opened: LocalStore, ended: StepEnded, directory: str) -> int:
