@@ -43,12 +43,11 @@ def read(text: str, path: str) -> dict[str, Any]:
         )
     checksum = value.pop("checksum", None)
     try:
-        sound = checksum == digest_of(value) and value["digest"] == digest_of(bound(value))
+        if checksum != digest_of(value) or value["digest"] != digest_of(bound(value)):
+            raise _invalid(path, "it was changed after it was written")
         _refuse_places(value, path)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         raise _invalid(path, "it has not the form of a plan") from None
-    if not sound:
-        raise _invalid(path, "it was changed after it was written")
     return value
 
 
