@@ -805,5 +805,7 @@ def store_path(project: Project, settings: Settings, given: str | None) -> str:
         or f"{project.root}/.runner"
     )
     if len(path) > _LONGEST_PATH:
-        raise UsageError(f"the path of the store has {len(path)} characters: {path[:60]}...", help="choose a shorter one")
+        raise UsageError(
+            f"the path of the store has {len(path)} characters: {path[:60]}...", help="choose a shorter one"
+        )
     return os.path.abspath(path)

@@ -55,7 +55,7 @@ def kept(folder: str, path: str, location: str, project: Project) -> Pipeline | 
 
 def keep(folder: str, path: str, location: str, project: Project, made: Pipeline) -> None:
     """Keep a compiled pipeline, where the store may be written."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RecursionError):  # what is nested too deeply for a pickle is compiled each time
         with open(path, "rb") as file:
             place = _place(folder, file.read(1 << 24), location, path)
         caches.write(place, pickle.dumps((project.answers, made), protocol=5))

@@ -17,7 +17,7 @@ from . import document as documents
 from . import expression, notebooks
 from .axes import AxisError, combinations, holds_expression, is_literal, label, name_of, same
 from .document import Document, Keys
-from .embed import Edges, embed, embed_finals, refs_of, with_inputs
+from .embed import Edges, embed, embed_finals, levels_of, refs_of, with_inputs
 from .errors import MANY, Diagnostic, Invalid, printable, suggest
 from .expression import ANY, FILE, INTEGER, NUMBER, STRING, Bound, Template, Type
 from .language import RESERVED, a_step, check_document, fields_of
@@ -46,6 +46,8 @@ from .scope import Reader
 from .values import digest_of, to_bytes, to_limit, to_processors, to_seconds
 
 _INTERPRETERS = re.compile(r"(ba|da|z|k|fi)?sh|python[0-9.]*|perl|ruby|node|Rscript")
+_MAX_PIPELINES = 40  # one inside another
+_MAX_LEVELS = 250  # of the trees that their parameters make together
 _CODE_FLAGS = {"-c", "-e", "--eval", "-lc", "-ec"}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of a file: a path of one part, which is what it says
 _BY_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}\Z")
@@ -126,6 +128,7 @@ class _Compiler:
         for name, inner in self.inner.items():
             finals |= embed_finals(inner, name, *self.bindings[name])
         steps = self._put_in(steps)
+        self._refuse()
         return Pipeline(
             name=value["name"],
             path=self.path,
@@ -910,6 +913,11 @@ class _Compiler:
                 self.mistake("E109" if not str(error) else "E108", what, at, help="the path is relative to this file")
                 failed = True
                 continue
+            if len(self.stack) >= _MAX_PIPELINES:
+                text = f"pipelines are nested deeper than {_MAX_PIPELINES} levels"
+                self.mistake("E208", text, at, help="put the steps of some of them into one")
+                failed = True
+                continue
             if location in self.stack:
                 circle = " -> ".join([*self.stack[self.stack.index(location) :], location])
                 self.mistake(
@@ -1041,6 +1049,11 @@ class _Compiler:
                 continue
             given, edges = self.bindings[name]
             made = embed(self.inner[name], step, given, edges)
+            if given and max(map(levels_of, made.values())) > _MAX_LEVELS:
+                self.mistake(
+                    "E203", f"what the parameters of {self.inner[name].path} are computed from is nested too deeply or too large", self.at(name),
+                    key=True, help="pass plain values through inner pipelines, and compute with them in one place",
+                )  # fmt: skip
             if step.foreach is None:
                 out |= made
             else:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .expression import Bound, Call, Node, Ref, Template
+from .expression import Bound, Call, Node, Ref, Template, levels
 from .frozen import frozen
 from .pipeline import Branch, CachePolicy, Fan, Output, Pipeline, ProjectPath, Step
 
@@ -98,6 +98,14 @@ class Edges:
     unguarded: frozenset[str]
     params: frozenset[str]
     files: tuple[ProjectPath, ...] = ()
+
+
+def levels_of(step: Step) -> int:
+    """Return how deep the deepest tree of a step is, or of the steps that it repeats."""
+    trees = [step.own, step.when, step.timeout, step.inputs, step.env, step.cpu, step.memory, *step.cache.key]
+    fan = step.foreach
+    inside = [levels(fan.over), *map(levels_of, fan.body.values())] if fan else []
+    return max(*map(levels, trees), *inside)
 
 
 def embed(inner: Pipeline, outer: Step, given: Mapping[str, Bound], edges: Mapping[str, Edges]) -> dict[str, Step]:

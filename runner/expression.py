@@ -95,7 +95,12 @@ class Ref:
 
 @frozen
 class Call:
-    """A function, or an operator under its sign."""
+    """A function, or an operator under its sign.
+
+    `and` and `or` have all that they join as arguments. Of several operators of one rank (`a + b - c`) there is one call
+    of CHAIN: its first argument is a value, each other one an operator with the value on its right. So a chain of any
+    length is flat, and nothing that walks a tree goes deeper than what is written in parentheses.
+    """
 
     name: str
     args: tuple[Node, ...]
@@ -184,6 +189,10 @@ _TOKEN = re.compile(
 )
 _COMPARE = {"==", "!=", "<", "<=", ">", ">=", "in", "not in"}
 _MAX_DEPTH = 50
+_MAX_LEVELS = 3 * _MAX_DEPTH  # of a tree: what is in parentheses makes one or two, of what people write
+MOST_NODES = 200_000  # of a step's trees: parameters of pipelines inside pipelines multiply
+CHAIN = "..."  # no name of a function
+_SIGNS = {"list", "index", "negate"}  # operators that are named, since they have no sign of their own
 
 
 class _Token(NamedTuple):
@@ -245,31 +254,46 @@ class _Parser:
         end = self.tokens[-1]
         if self.next != len(self.tokens) - 1:
             self.fail("expected an operator or `)`")
+        if len(self.tokens) > _MAX_LEVELS and levels(node) > _MAX_LEVELS:
+            self.too_deep(self.tokens[0].at)
         return node, end.at + 1
+
+    def too_deep(self, at: int) -> NoReturn:
+        raise ExpressionError("E203", f"the expression is nested deeper than {_MAX_DEPTH} levels", at)
 
     def either(self) -> Node:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise ExpressionError("E203", f"the expression is nested deeper than {_MAX_DEPTH} levels", self.token.at)
-        node = self.both()
-        while token := self.take("or"):
-            node = Call("or", (node, self.both()), token.at)
+            self.too_deep(self.token.at)
+        node = self.joined("or", self.both)
         self.depth -= 1
         return node
 
     def both(self) -> Node:
-        node = self.negation()
-        while token := self.take("and"):
-            node = Call("and", (node, self.negation()), token.at)
-        return node
+        return self.joined("and", self.negation)
+
+    def joined(self, word: str, operand: Callable[[], Node]) -> Node:
+        """Return what `and` or `or` joins, as one node."""
+        first = operand()
+        token = self.take(word)
+        if not token:
+            return first
+        nodes = [first, operand()]
+        while self.take(word):
+            nodes.append(operand())
+        return Call(word, tuple(nodes), token.at)
 
     def negation(self) -> Node:
-        nots = []
-        while token := self.take("not"):
-            nots.append(token)
-        node = self.comparison()
-        for token in reversed(nots):
-            node = Call("not", (node,), token.at)
+        return self.prefixed("not", "not", self.comparison)
+
+    def prefixed(self, sign: str, name: str, operand: Callable[[], Node]) -> Node:
+        """Return a value with all its prefixes of one kind: two undo each other, and are kept for the check of types."""
+        prefixes = []
+        while token := self.take(sign):
+            prefixes.append(token)
+        node = operand()
+        for token in reversed(prefixes[: 1 + (len(prefixes) + 1) % 2]):
+            node = Call(name, (node,), token.at)
         return node
 
     def comparison(self) -> Node:
@@ -292,29 +316,33 @@ class _Parser:
         return None
 
     def addition(self) -> Node:
-        node = self.product()
-        while token := self.take("+", "-"):
-            node = Call(token.text, (node, self.product()), token.at)
-        return node
+        return self.chained(self.product, "+", "-")
 
     def product(self) -> Node:
-        node = self.unary()
-        while token := self.take("*", "/", "%"):
-            node = Call(token.text, (node, self.unary()), token.at)
-        return node
+        return self.chained(self.unary, "*", "/", "%")
+
+    def chained(self, operand: Callable[[], Node], *signs: str) -> Node:
+        """Return values with operators of one rank between them, which count from the left."""
+        first = operand()
+        links: list[Node] = []
+        while token := self.take(*signs):
+            links.append(Call(token.text, (operand(),), token.at))
+        if not links:
+            return first
+        if len(links) == 1 and isinstance(link := links[0], Call):
+            return Call(link.name, (first, *link.args), link.at)
+        return Call(CHAIN, (first, *links), links[0].at)
 
     def unary(self) -> Node:
-        signs = []
-        while token := self.take("-"):
-            signs.append(token)
-        node = self.postfix()
-        for token in reversed(signs):
-            node = Call("negate", (node,), token.at)
-        return node
+        return self.prefixed("-", "negate", self.postfix)
 
     def postfix(self) -> Node:
         node = self.primary()
+        count = 0
         while token := self.take("["):
+            count += 1
+            if count > _MAX_DEPTH:
+                self.too_deep(token.at)
             node = Call("index", (node, self.either()), token.at)
             self.expect("]")
         return node
@@ -348,6 +376,8 @@ class _Parser:
         if token.text in ("true", "false", "null"):
             return Literal({"true": True, "false": False, "null": None}[token.text], token.at)
         if self.take("("):
+            if token.text in _SIGNS:
+                raise _no_function(token.text, token.at)
             return Call(token.text, self.arguments(")"), token.at)
         names, ats = [token.text], [token.at]
         while self.take("."):
@@ -368,6 +398,39 @@ class _Parser:
                 return tuple(args)
             if not self.take(","):
                 self.fail(f"expected `,` or `{close}`")
+
+
+def levels(tree: Any) -> int:
+    """Return how deep a tree is, without going into it by recursion; what a parameter of a pipeline is bound to counts.
+
+    A tree with more calls and parameters than MOST_NODES is as deep as it has nodes: nobody looks further.
+    """
+    count, nodes, level = 0, 0, [tree]
+    while level:
+        count += 1
+        below: list[Any] = []
+        for one in level:
+            match one:
+                case Call(args=parts):
+                    nodes += 1
+                    below += parts
+                case Bound(tree=inner):
+                    nodes += 1
+                    below.append(inner)
+                case Template(parts=parts):
+                    below += parts
+                case list():
+                    below += one
+                case dict():
+                    below += one.values()
+        if nodes > MOST_NODES:
+            return nodes
+        level = below
+    return count
+
+
+def _no_function(name: str, at: int) -> ExpressionError:
+    return ExpressionError("E203", f"there is no function `{name}`", at, suggest(name, _FUNCTIONS, "functions"))
 
 
 def _unquote(token: _Token) -> str:
@@ -465,6 +528,13 @@ def check(node: Node, scope: Scope) -> Type:
             raise AssertionError("types are checked before a pipeline is put into another")
         case Call(name="coalesce" | "default"):
             return _check_coalesce(node, scope)
+        case Call(name="...", args=(first, *links)):
+            type = check(first, scope)
+            for link in links:
+                assert isinstance(link, Call)
+                types = [type, check(link.args[0], scope)]
+                type = _check_call(Call(link.name, (first, *link.args), link.at), types, scope)
+            return type
         case Call():
             return _check_call(node, [check(arg, scope) for arg in node.args], scope)
 
@@ -516,12 +586,10 @@ def _check_coalesce(node: Call, scope: Scope) -> Type:
 
 def _check_arity(node: Call) -> None:
     if node.name not in _ARITY:
-        raise ExpressionError(
-            "E203", f"there is no function `{node.name}`", node.at, suggest(node.name, _FUNCTIONS, "functions")
-        )
+        raise _no_function(node.name, node.at)
     low, high = _ARITY[node.name]
     if not low <= len(node.args) <= high:
-        wanted = str(low) if low == high else f"{low} to {high}" if high < 99 else f"{low} or more"
+        wanted = str(low) if low == high else f"{low} to {high}"
         raise ExpressionError("E203", f"{node.name}() takes {wanted} arguments, not {len(node.args)}", node.at)
 
 
@@ -698,8 +766,11 @@ def _check_pattern(node: Call) -> None:
         raise ExpressionError("E203", f"not a pattern: {error}", pattern.at) from None
 
 
+_AFTER_FIRST = {*_COMPARE, "and", "or", "+", "-", "*", "/", "%", CHAIN, "index"}  # whose sign follows their first value
+
+
 def _start(node: Node) -> int:
-    if isinstance(node, Call) and node.args and node.name in {*_COMPARE, "and", "or", "+", "-", "*", "/", "%", "index"}:
+    if isinstance(node, Call) and node.args and node.name in _AFTER_FIRST:
         return min(node.at, _start(node.args[0]))
     return node.at
 
@@ -731,10 +802,13 @@ def evaluate(node: Node, lookup: Lookup, read_json: Callable[[Any], Any]) -> Any
             return value
         case Ref() | Bound():
             return lookup(node)
-        case Call(name="and"):
-            return evaluate(node.args[0], lookup, read_json) and evaluate(node.args[1], lookup, read_json)
-        case Call(name="or"):
-            return evaluate(node.args[0], lookup, read_json) or evaluate(node.args[1], lookup, read_json)
+        case Call(name="and" | "or", args=args):
+            value = None
+            for arg in args:
+                value = evaluate(arg, lookup, read_json)
+                if bool(value) == (node.name == "or"):
+                    break
+            return value
         case Call(name="if"):
             chosen = node.args[1] if evaluate(node.args[0], lookup, read_json) else node.args[2]
             return evaluate(chosen, lookup, read_json)
@@ -754,18 +828,27 @@ def evaluate(node: Node, lookup: Lookup, read_json: Callable[[Any], Any]) -> Any
                 raise EvaluationError(f"there is no element {index!r} of {ref}") from None
             except TypeError:
                 raise EvaluationError(f"{ref} is missing") from None
+        case Call(name="...", args=(first, *links)):
+            value = evaluate(first, lookup, read_json)
+            for link in links:
+                assert isinstance(link, Call)
+                value = _applied(link.name, [value, evaluate(link.args[0], lookup, read_json)], read_json)
+            return value
         case Call():
-            args = [evaluate(arg, lookup, read_json) for arg in node.args]
-            try:
-                return _finite(_apply(node.name, args, read_json))
-            except EvaluationError:
-                raise
-            except ZeroDivisionError:
-                raise EvaluationError("division by zero") from None
-            except (KeyError, IndexError):
-                raise EvaluationError(f"there is no element {args[-1]!r}") from None
-            except (TypeError, ValueError, OverflowError, AttributeError) as error:
-                raise EvaluationError(f"{node.name}: {error}") from None
+            return _applied(node.name, [evaluate(arg, lookup, read_json) for arg in node.args], read_json)
+
+
+def _applied(name: str, args: list[Any], read_json: Callable[[Any], Any]) -> Any:
+    try:
+        return _finite(_apply(name, args, read_json))
+    except EvaluationError:
+        raise
+    except ZeroDivisionError:
+        raise EvaluationError("division by zero") from None
+    except (KeyError, IndexError):
+        raise EvaluationError(f"there is no element {args[-1]!r}") from None
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise EvaluationError(f"{name}: {error}") from None
 
 
 def _finite(value: Any) -> Any:

@@ -22,10 +22,9 @@ from .pipeline import Accepted
 from .plan import Plan, to_json
 from .planfile import stanza
 from .project import Project, confine, content_of
-from .settings import Settings
 from .reference import Candidate
+from .settings import Settings
 from .store.local import LocalStore
-
 
 _LARGEST_PLAN = 128 << 20
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .estimate import Estimate
     from .plan import Plan
     from .planning import Planned
-    from .settings import Settings
     from .record import Event, RunRecord
+    from .settings import Settings
     from .store.local import LocalStore
 
 

@@ -21,7 +21,7 @@ _WORKERS = 1024
 # The type of each key, and what to write.
 _KEYS: dict[str, dict[str, tuple[type, str]]] = {
     "runner": {
-        "store": (str, "a path in quotes, such as `store = \"../store\"`"),
+        "store": (str, 'a path in quotes, such as `store = "../store"`'),
         "workers": (int, f"a whole number from 1 to {_WORKERS}, such as `workers = 4`"),
     },
     "store": {"verify": (str, '`verify = "always"` or `verify = "changed"`')},
