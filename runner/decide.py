@@ -17,7 +17,7 @@ from .gate import Closed, Start, gate
 from .lineage import Lineage, Made
 from .pipeline import WAITS, Step
 from .record import RunRecord, StepEnded
-from .select import Facts, SelectorError, expand, statuses_of
+from .select import Facts, SelectorError, statuses_of, union
 from .verdict import SAME, Standing, Verdict
 
 
@@ -167,10 +167,7 @@ class _Deciding:
             raise SelectorError("E402", "`changed:` cannot be used in `force`")
 
         facts = Facts(lambda s: statuses_of(s, record.statuses) & set(self.pipeline.steps) if record else none(s), none)
-        forced: set[str] = set()
-        for index, text in enumerate(self.request.force):
-            forced |= expand(text, self.pipeline, self.graph, facts, "force", index)
-        return forced
+        return union(self.request.force, self.pipeline, self.graph, facts, "force")
 
     @cached_property
     def newest(self) -> RunRecord | None:
@@ -219,12 +216,10 @@ class _Deciding:
         if expect.run is None:
             return
         none = Facts(lambda status: set(), lambda kind: set())
-        wanted: set[str] = set()
-        for text in sorted(expect.run):
-            try:
-                wanted |= expand(text, self.pipeline, self.graph, none)
-            except SelectorError as error:
-                raise SelectionError(f"expect: {error.text}", help=error.help) from None
+        try:
+            wanted = union(sorted(expect.run), self.pipeline, self.graph, none, "expect")
+        except SelectorError as error:
+            raise SelectionError(f"expect: {error.text}", help=error.help) from None
         joins = {n for n in wanted | set(runs) if self.pipeline.steps[n].joins}  # they compute nothing
         wanted, runs = wanted - joins, [n for n in runs if n not in joins]
         if wanted != set(runs):

@@ -10,7 +10,7 @@ from .errors import Diagnostic, suggest
 from .graph import Graph
 from .pipeline import Pipeline
 from .request import selector_of
-from .select import Facts, SelectorError, expand, generalized
+from .select import Facts, Meanings, SelectorError, generalized
 
 
 def mistakes(document: Document, pipeline: Pipeline, graph: Graph) -> list[Diagnostic]:
@@ -24,12 +24,13 @@ def _selectors(document: Document, pipeline: Pipeline, graph: Graph) -> Iterator
     lists.append((("expect", "run"), value.get("expect", {}).get("run", [])))
     whole = set(pipeline.steps)
     facts = Facts(lambda status: whole, lambda kind: whole)  # which steps they are decides nothing about names
+    meanings = Meanings(pipeline, graph, facts)
     deferred = any(step.deferred for step in pipeline.steps.values())
     for at, written in lists:
         for index, item in enumerate(written):
             text = selector_of(item)
             try:
-                expand(generalized(text, pipeline), pipeline, graph, facts)
+                meanings.of(generalized(text, pipeline), "select", index)
             except SelectorError as error:
                 if deferred and ("*" in text or "?" in text):
                     continue  # it may mean steps inside of items that are not known yet

@@ -227,7 +227,6 @@ def unusable(
         if name in request.assume:
             continue
         step, ended = pipeline.steps[name], record.steps.get(name)
-        readers = [pipeline.steps[s] for s in selection.steps if name in pipeline.steps[s].before]
         if ended is None:
             status = record.statuses.get(name)
             yield (
@@ -239,6 +238,7 @@ def unusable(
                 else f"its {name} was {status.replace('_', ' ')}",
             )
         elif ended.status == "skipped":
+            readers = [pipeline.steps[s] for s in selection.steps if name in pipeline.steps[s].before]
             if any(
                 name in r.unguarded or name in r.needs or (r.branch and r.branch.condition == name)
                 for r in readers

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from .errors import nearest
 from .frozen import frozen
 from .graph import Graph
 from .pipeline import Pipeline, Step
 
+MOST_WORK = 5_000_000  # steps that the selectors of a field may look at, all terms together: about two seconds
+_MOST_WARNINGS = 20
 METHODS = ("kind", "tag", "status", "changed", "param")
 STATUSES = ("failed", "stopped", "not_run", "succeeded", "skipped")
 CHANGES = ("code", "params", "inputs", "env", "any")
@@ -69,13 +72,14 @@ def select(
 ) -> Selection:
     """Return the Selection; raises SelectorError for one that names nothing, has a hole or falls to pieces."""
     warnings: list[str] = []
+    meanings = Meanings(pipeline, graph, facts)
     if written is None:
         chosen = set(pipeline.steps)
     else:
         chosen = set()
         seen: set[str] = set()
         for index, text in enumerate(written):
-            found = expand(text, pipeline, graph, facts, "select", index)
+            found = meanings.of(text, "select", index)
             if text in seen or (found <= chosen and found and text in pipeline.steps):
                 warnings.append(f"`{text}` is selected twice; it runs once")
             seen.add(text)
@@ -83,8 +87,8 @@ def select(
             if len(written) > 1 and re.match(r"not\b", text.strip()):
                 warnings.append(f"`{text}` as an item of its own adds all other steps; `exclude` takes steps out")
     for index, text in enumerate(exclude):
-        out = expand(text, pipeline, graph, facts, "exclude", index)
-        if not out & chosen:
+        out = meanings.of(text, "exclude", index)
+        if out.isdisjoint(chosen):
             error = SelectorError(
                 "E402",
                 f"`{text}` excludes nothing: none of it is selected",
@@ -99,13 +103,16 @@ def select(
     _refuse_holes(chosen, pipeline, graph, bool(exclude))
     free = islands or written is None or uses_reference(written)
     if not free and len(pieces := _together(graph.pieces(chosen), pipeline)) > 1:
-        shown = "; ".join(_listed(piece) for piece in pieces[:4])
+        listed = "; ".join(_listed(piece) for piece in pieces[:4])
         raise SelectorError(
             "E404",
-            f"the selection falls into {len(pieces)} unconnected pieces: {shown}",
+            f"the selection falls into {len(pieces)} unconnected pieces: {listed}",
             "add `islands: allow` if that is meant, or run them one by one",
         )
-    return selection_of(chosen, graph, ("all",) if written is None else tuple(written), tuple(dict.fromkeys(warnings)))
+    shown = list(dict.fromkeys(warnings))
+    more = [f"and {len(shown) - _MOST_WARNINGS} more warnings"] if len(shown) > _MOST_WARNINGS else []
+    shown = [*shown[:_MOST_WARNINGS], *more]
+    return selection_of(chosen, graph, ("all",) if written is None else tuple(written), tuple(shown))
 
 
 def _joins_between(chosen: set[str], pipeline: Pipeline, graph: Graph) -> set[str]:
@@ -115,14 +122,21 @@ def _joins_between(chosen: set[str], pipeline: Pipeline, graph: Graph) -> set[st
 
 def _together(pieces: Sequence[Sequence[str]], pipeline: Pipeline) -> list[list[str]]:
     """Return the pieces of a selection, those with items of one fan-out as one: they are one step as it is written."""
-    out: list[tuple[list[str], set[str]]] = []
+    whole: list[list[str]] = []
+    first: dict[str, int] = {}  # of a fan-out: where the piece is that has its items
     for piece in pieces:
-        names, fans = list(piece), {fan for name in piece for fan, _ in pipeline.steps[name].within}
-        for one in [o for o in out if o[1] & fans]:
-            out.remove(one)
-            names, fans = [*one[0], *names], fans | one[1]
-        out.append((names, fans))
-    return [names for names, _ in out]
+        fans = {fan for name in piece for fan, _ in pipeline.steps[name].within}
+        joined = sorted({first[fan] for fan in fans if fan in first})
+        at = joined[0] if joined else len(whole)
+        if not joined:
+            whole.append([])
+        for other in joined[1:]:
+            whole[at] += whole[other]
+            fans |= {fan for name in whole[other] for fan, _ in pipeline.steps[name].within}
+            whole[other] = []
+        whole[at] += piece
+        first |= dict.fromkeys(fans, at)
+    return [names for names in whole if names]
 
 
 def touched(
@@ -133,9 +147,10 @@ def touched(
         return set(pipeline.steps)
 
     chosen: set[str] = set()
+    meanings = Meanings(pipeline, graph, facts)
     for index, text in enumerate(written):
         try:
-            chosen |= expand(generalized(text, pipeline), pipeline, graph, facts, "select", index)
+            chosen |= meanings.of(generalized(text, pipeline), "select", index)
         except (
             SelectorError
         ):  # a glob may mean what is inside of items; who selects of those that are there tells mistakes
@@ -143,7 +158,7 @@ def touched(
             chosen |= fans | (graph.descendants(fans) if "+" in text or ".." in text else set())
     for index, text in enumerate(exclude):
         if "[" not in text:
-            chosen -= expand(text, pipeline, graph, facts, "exclude", index)
+            chosen -= meanings.of(text, "exclude", index)
     for name, step in pipeline.steps.items():  # parts come before what joins them, which is made anew with any of them
         if step.joins and step.reads & chosen:
             chosen.add(name)
@@ -155,7 +170,7 @@ def generalized(text: str, pipeline: Pipeline) -> str:
     out, end = "", 0
     for token in _safe_tokens(text):
         name = token.text
-        if token.kind == "word" and name not in pipeline.steps:
+        if token.kind == "word" and name not in pipeline.steps and name.count("/") <= _DEEPEST:
             bare = re.sub(r"\[(?:\"[^\"]*\"|[^\]])*\]", "", name)
             above = next((a for a in reversed(_above(bare)) if a in pipeline.steps), bare)
             name = above if above in pipeline.steps and pipeline.steps[above].deferred else name
@@ -185,7 +200,9 @@ def _refuse_holes(chosen: set[str], pipeline: Pipeline, graph: Graph, excluding:
         return
     whole = _as_list(written_as(chosen | holes, pipeline, graph))
     witness = " -> ".join(name if name in chosen else f"{name} (not selected)" for name in graph.witness(chosen))
-    parts = " then ".join(_as_list(written_as(piece, pipeline, graph)) for piece in _convex_pieces(chosen, graph))
+    pieces = _convex_pieces(chosen, graph)
+    parts = " then ".join(_as_list(written_as(piece, pipeline, graph)) for piece in pieces[:_SHOWN_PARTS])
+    parts += f" and {len(pieces) - _SHOWN_PARTS} more parts" if len(pieces) > _SHOWN_PARTS else ""
     raise SelectorError(
         "E403",
         f"the selection leaves a hole: {witness}",
@@ -195,15 +212,21 @@ def _refuse_holes(chosen: set[str], pipeline: Pipeline, graph: Graph, excluding:
 
 def _convex_pieces(chosen: set[str], graph: Graph) -> list[list[str]]:
     """Split `chosen` along the order into parts that are each convex."""
-    parts: list[set[str]] = []
-    for name in graph.sorted(chosen):
-        for part in parts[-1:]:
-            if not graph.between(part | {name}):
-                part.add(name)
-                break
-        else:
-            parts.append({name})
-    return [graph.sorted(part) for part in parts]
+    parts: list[list[str]] = []
+    part: set[str] = set()
+    behind: set[str] = set()  # what comes after the part and is not in it
+    for name in graph.order:
+        before = graph.before[name]
+        if name not in chosen:
+            if any(prior in part or prior in behind for prior in before):
+                behind.add(name)
+            continue
+        if not parts or any(prior in behind for prior in before):
+            parts.append([])
+            part, behind = set(), set()
+        parts[-1].append(name)
+        part.add(name)
+    return parts
 
 
 def _as_list(names: Sequence[str]) -> str:
@@ -252,6 +275,10 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
+_SHOWN_PARTS = 10
+_DEEPEST = 200  # pipelines one inside another; no name has more parts
+
+
 # --- the grammar ------------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(
@@ -259,19 +286,19 @@ _TOKEN = re.compile(
     r"|(?P<range>\.\.)"
     r"|(?P<sign>[()+])"
     r"|(?P<method>[A-Za-z_]+:(?:\"[^\"]*\"|'[^']*'|(?:(?!\.\.)[A-Za-z0-9_.\-])*))"
-    r"|(?P<word>[A-Za-z0-9_*?/\-](?:[A-Za-z0-9_*?/\-]|\[(?:\"[^\"]*\"|[^\]])*\])*)"
+    r"|(?P<word>[A-Za-z0-9_*?/\-](?:[A-Za-z0-9_*?/\-]|\[(?>(?:\"[^\"]*\"|[^\]])*)\])*)"  # (?>: looked at once
 )
 
 
-@frozen
-class _Token:
+class _Token(NamedTuple):
     kind: str
     text: str
     at: int
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
+@lru_cache(maxsize=16)  # the long ones are asked several times what they use
+def _tokens(text: str) -> list[_Token]:
+    tokens, at = [], 0
     while at < len(text):
         found = _TOKEN.match(text, at)
         if not found:
@@ -282,33 +309,68 @@ def _tokens(text: str) -> Iterator[_Token]:
                 offset=at,
             )
         if found.lastgroup != "space":
-            yield _Token(found.lastgroup or "", found.group(), at)
+            tokens.append(_Token(found.lastgroup or "", found.group(), at))
         at = found.end()
+    return tokens
 
 
 def _safe_tokens(text: str) -> list[_Token]:
     try:
-        return list(_tokens(text))
+        return _tokens(text)
     except SelectorError:
         return []
 
 
-def expand(
-    text: str, pipeline: Pipeline, graph: Graph, facts: Facts, field: str = "select", index: int = 0
-) -> set[str]:
+def expand(text: str, pipeline: Pipeline, graph: Graph, facts: Facts) -> frozenset[str]:
     """Return the steps that one selector means; raises SelectorError, with its place, if it means none."""
-    try:
-        parser = _Parser(text, pipeline, graph, facts)
-        return parser.whole()
-    except SelectorError as error:
-        error.field, error.index = field, index
-        raise
+    return Meanings(pipeline, graph, facts).of(text, "select", 0)
+
+
+def union(texts: Iterable[str], pipeline: Pipeline, graph: Graph, facts: Facts, field: str) -> set[str]:
+    """Return the steps that the selectors of a field mean together."""
+    meanings = Meanings(pipeline, graph, facts)
+    return set().union(*(meanings.of(text, field, index) for index, text in enumerate(texts)))
+
+
+class Meanings:
+    """What selectors mean in a pipeline: each term is looked up once, and all together look at so many steps only."""
+
+    def __init__(self, pipeline: Pipeline, graph: Graph, facts: Facts) -> None:
+        self.pipeline, self.graph, self.facts = pipeline, graph, facts
+        self.steps = frozenset(pipeline.steps)
+        self.known: dict[tuple[str, ...], frozenset[str]] = {}
+        self.work = 0
+
+    def of(self, text: str, field: str, index: int) -> frozenset[str]:
+        """Return the steps that one selector means; raises SelectorError, with its place, if it means none."""
+        try:
+            found = _Parser(text, self).whole()
+            self.work += 1 + len(found) // 16
+            return frozenset(found)
+        except SelectorError as error:
+            error.field, error.index = field, index
+            raise
+
+    def spend(self, steps: int, at: int) -> None:
+        """Count steps that a term looks at."""
+        self.work += 1 + steps
+        if self.work > MOST_WORK:
+            raise SelectorError(
+                "E401",
+                f"the selectors have too many terms for the {len(self.steps)} steps of the pipeline",
+                "write fewer terms that stand for many steps: *, tag:x, not, +, ..",
+                offset=at,
+            )
+
+
+Steps = frozenset[str] | set[str]
 
 
 class _Parser:
-    def __init__(self, text: str, pipeline: Pipeline, graph: Graph, facts: Facts) -> None:
-        self.text, self.pipeline, self.graph, self.facts = text, pipeline, graph, facts
-        self.tokens = list(_tokens(text))
+    def __init__(self, text: str, meanings: Meanings) -> None:
+        self.text, self.meanings = text, meanings
+        self.pipeline, self.graph, self.facts = meanings.pipeline, meanings.graph, meanings.facts
+        self.tokens = _tokens(text)
         self.next = 0
         self.depth = 0
 
@@ -328,7 +390,7 @@ class _Parser:
         found = f"`{token.text}`" if token.kind != "end" else "the end"
         return SelectorError("E401", f"expected {wanted}, found {found}", offset=token.at)
 
-    def whole(self) -> set[str]:
+    def whole(self) -> Steps:
         if not self.tokens:
             raise SelectorError("E401", "the selector is empty", "name a step")
         found = self.expression()
@@ -336,23 +398,27 @@ class _Parser:
             raise self.fail("`and`, `or`, `..` or the end")
         return found
 
-    def expression(self) -> set[str]:
+    def expression(self) -> Steps:
         self.depth += 1
         if self.depth > 50:
             raise SelectorError("E401", "the selector is nested too deep", offset=self.peek().at)
         start = self.peek().at
         found = self.term()
-        joined: list[tuple[str, int]] = []
-        while self.peek().text in ("and", "or"):
-            token = self.peek()
+        word = self.peek().text
+        if word in ("and", "or"):
+            found = set(found)
+        while (token := self.peek()).text in ("and", "or"):
             self.next += 1
-            joined.append((token.text, token.at))
-            if len({word for word, _ in joined}) > 1:
+            if token.text != word:
                 raise SelectorError(
                     "E401", "`and` and `or` are mixed without parentheses", self._readings(start), offset=token.at
                 )
             right = self.term()
-            found = found & right if token.text == "and" else found | right
+            self.meanings.spend((len(right) if word == "or" else min(len(found), len(right))) // 16, token.at)
+            if word == "and":
+                found = found & right
+            else:
+                found |= right
         self.depth -= 1
         return found
 
@@ -370,34 +436,62 @@ class _Parser:
             else:
                 parts[-1].append(word)
         terms = [" ".join(part) for part in parts]
+        if len(terms) > 10:
+            return "put what `and` joins, or what `or` joins, into parentheses"
         return f"write {_group(terms, joins, 'and', 'or')}, or {_group(terms, joins, 'or', 'and')}"
 
-    def term(self) -> set[str]:
+    def term(self) -> Steps:
         negate = False
+        token = self.peek()
         while self.take("not"):
             negate = not negate
         found = self.range()
-        return set(self.pipeline.steps) - found if negate else found
+        if not negate:
+            return found
+        self.meanings.spend(len(self.meanings.steps) // 16, token.at)
+        return self.meanings.steps - found
 
-    def range(self) -> set[str]:
+    def range(self) -> Steps:
+        """Return what a term without `not` means; what is written twice is looked up once."""
+        key = self._key()
+        if key in self.meanings.known:
+            self.next += len(key)
+            return self.meanings.known[key]
         at = self.peek().at
-        left = self.operand()
-        if not self.take(".."):
-            return left
-        right = self.operand()
-        reached = self.graph.descendants(left) & right | left & right
-        if not reached:
+        found = self.operand()
+        if self.take(".."):
+            found = self._path(found, self.operand(), at)
+        if key:
+            self.meanings.known[key] = frozenset(found)
+        return found
+
+    def _key(self) -> tuple[str, ...]:
+        """Return the words of the term that comes next, none for one with parentheses."""
+        words = []
+        for index in range(self.next, len(self.tokens)):
+            token = self.tokens[index]
+            if token.text in ("and", "or", ")"):
+                break
+            if token.text == "(":
+                return ()
+            words.append(token.text)
+        return tuple(words)
+
+    def _path(self, left: Steps, right: Steps, at: int) -> Steps:
+        after, before = self.graph.descendants(left), self.graph.ancestors(right)
+        self.meanings.spend(len(after) + len(before), at)
+        if right.isdisjoint(after) and right.isdisjoint(left):
             raise SelectorError(
                 "E401",
                 f"no path leads from {_listed(sorted(left))} to {_listed(sorted(right))}",
                 "turn the range round"
-                if self.graph.descendants(right) & left
+                if not left.isdisjoint(self.graph.descendants(right))
                 else "name the steps: they are not connected",
                 offset=at,
             )
-        return left | right | (self.graph.descendants(left) & self.graph.ancestors(right))
+        return left | right | (after & before)
 
-    def operand(self) -> set[str]:
+    def operand(self) -> Steps:
         up: int | None = 0
         token = self.peek()
         if token.text == "+":
@@ -414,9 +508,13 @@ class _Parser:
             if token.kind == "word" and token.text.isascii() and token.text.isdigit():
                 self.next += 1
                 down = int(token.text[:9])
-        return found | self.graph.ancestors(found, up) | self.graph.descendants(found, down)
+        if up == 0 and down == 0:
+            return found
+        reached = self.graph.ancestors(found, up) | self.graph.descendants(found, down)
+        self.meanings.spend(len(reached), token.at)
+        return found | reached
 
-    def atom(self) -> set[str]:
+    def atom(self) -> Steps:
         token = self.peek()
         if self.take("("):
             found = self.expression()
@@ -425,25 +523,27 @@ class _Parser:
             return found
         if token.kind == "method":
             self.next += 1
+            self.meanings.spend(len(self.meanings.steps), token.at)
             return self.method(token)
         if token.kind != "word" or token.text in ("and", "or", "not", "in"):
             raise self.fail("a step")
         self.next += 1
         return self.named(token)
 
-    def named(self, token: _Token) -> set[str]:
+    def named(self, token: _Token) -> Steps:
         steps = self.pipeline.steps
         name = token.text
         if name == "all":
-            return set(steps)
+            return self.meanings.steps
         if name == "roots":
             return {n for n in steps if not self.graph.before[n]}
         if name == "leaves":
             return {n for n in steps if not self.graph.after[n]}
         if name in steps and not (steps[name].joins or steps[name].items):
             return {name}
-        wanted = [_segment(part) for part in _split(name)]
-        found = {n for n in steps if _matches(wanted, n, steps)}
+        self.meanings.spend(len(steps), token.at)
+        wanted = [_segment(part) for part in _split(name)] if name.count("/") <= _DEEPEST else []
+        found = {n for n in steps if wanted and _matches(wanted, n, steps)}
         if not found:
             written = [n for n in steps if not steps[n].within]  # items are made, not written
             if "*" in name or "?" in name:
@@ -465,7 +565,7 @@ class _Parser:
             )
         return nearest(name, written) or f"there are: {_listed(written)}"
 
-    def method(self, token: _Token) -> set[str]:
+    def method(self, token: _Token) -> Steps:
         method, _, value = token.text.partition(":")
         value = value.strip("\"'")
         if method not in METHODS:
@@ -521,7 +621,7 @@ _Segment = tuple[re.Pattern[str], frozenset[str]]  # of the name, and the values
 
 def _split(name: str) -> list[str]:
     """Return the parts of a name between slashes, those inside brackets left alone."""
-    return [m for m in re.findall(r"(?:\[(?:\"[^\"]*\"|[^\]])*\]|[^/\[])+", name) if m]
+    return [m for m in re.findall(r"(?:\[(?>(?:\"[^\"]*\"|[^\]])*)\]|[^/\[])+", name) if m]
 
 
 @lru_cache(maxsize=65_536)
@@ -536,9 +636,20 @@ def parts_of(name: str) -> tuple[tuple[str, frozenset[str]], ...]:
 
 def _segment(part: str) -> _Segment:
     base, _, values = part.partition("[")
-    glob = {"*": "[^/]*", "?": "[^/]"}
-    pattern = re.compile("".join(glob.get(c) or re.escape(c) for c in base) + r"\Z")
-    return pattern, frozenset(v.strip() for v in re.findall(r"(?:[^,\"]|\"[^\"]*\")+", values[:-1]))
+    return _glob(base), frozenset(v.strip() for v in re.findall(r"(?:[^,\"]|\"[^\"]*\")+", values[:-1]))
+
+
+def _glob(text: str) -> re.Pattern[str]:
+    """Return the pattern of a glob. What stands between two stars is looked for once, from the left: the first place of
+    it that fits leaves the most to what follows, so that going back (to the power of the stars) would find no other."""
+    first, *others = re.split(r"\*+", text)
+
+    def plain(part: str) -> str:
+        return "".join("[^/]" if c == "?" else re.escape(c) for c in part)
+
+    between = "".join(f"(?>[^/]*?{plain(part)})" for part in others[:-1])
+    last = f"[^/]*{plain(others[-1])}" if others else ""
+    return re.compile(f"{plain(first)}{between}{last}\\Z")
 
 
 def _matches(wanted: list[_Segment], name: str, steps: Mapping[str, Step]) -> bool:
