@@ -12,7 +12,7 @@ from .frozen import frozen
 from .graph import Graph
 from .pipeline import Pipeline, Step
 
-MOST_WORK = 5_000_000  # steps that the selectors of a field may look at, all terms together: about two seconds
+MOST_WORK = 2_000_000  # steps that the selectors of a field may look at, all terms together: about a second
 _MOST_WARNINGS = 20
 METHODS = ("kind", "tag", "status", "changed", "param")
 STATUSES = ("failed", "stopped", "not_run", "succeeded", "skipped")
@@ -351,6 +351,23 @@ class Meanings:
             error.field, error.index = field, index
             raise
 
+    @cached_property
+    def firsts(self) -> list[tuple[str, str]]:
+        """Each step's name with its first part, the values of an item left out."""
+        return [(name, _parts(name)[0][0]) for name in self.pipeline.steps]
+
+    def matching(self, name: str, at: int) -> set[str]:
+        """Return the steps that a name or a glob means."""
+        if name.count("/") > _DEEPEST:
+            return set()
+        wanted = [_segment(part) for part in _split(name)]
+        if len(wanted) == 1 and not wanted[0][1]:
+            self.spend(len(self.steps) // 4, at)
+            match = wanted[0][0].match
+            return {step for step, first in self.firsts if match(first)}
+        self.spend(len(self.steps), at)
+        return {step for step in self.pipeline.steps if wanted and _matches(wanted, step)}
+
     def spend(self, steps: int, at: int) -> None:
         """Count steps that a term looks at."""
         self.work += 1 + steps
@@ -541,9 +558,7 @@ class _Parser:
             return {n for n in steps if not self.graph.after[n]}
         if name in steps and not (steps[name].joins or steps[name].items):
             return {name}
-        self.meanings.spend(len(steps), token.at)
-        wanted = [_segment(part) for part in _split(name)] if name.count("/") <= _DEEPEST else []
-        found = {n for n in steps if wanted and _matches(wanted, n, steps)}
+        found = self.meanings.matching(name, token.at)
         if not found:
             written = [n for n in steps if not steps[n].within]  # items are made, not written
             if "*" in name or "?" in name:
@@ -652,7 +667,7 @@ def _glob(text: str) -> re.Pattern[str]:
     return re.compile(f"{plain(first)}{between}{last}\\Z")
 
 
-def _matches(wanted: list[_Segment], name: str, steps: Mapping[str, Step]) -> bool:
+def _matches(wanted: list[_Segment], name: str) -> bool:
     """Whether a step is meant: a name means all below it, and a fan-out all its items."""
     parts = parts_of(name)
     if len(parts) < len(wanted):
