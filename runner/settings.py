@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -44,9 +44,36 @@ class Settings:
     log_limit: int = 1 << 30
 
 
+@frozen
+class Changed:
+    """What differs in a runner.toml since a revision: each key with its value then and now, as JSON; None is not set."""
+
+    file: str  # added, removed or changed
+    keys: tuple[tuple[str, str | None, str | None], ...] = ()
+    error: str = ""  # why one of both says nothing
+
+
+def differing(base: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[tuple[str, str | None, str | None], ...]:
+    """Return each key whose value differs, with both values as JSON."""
+    then, today = _flat(base), _flat(now)
+    keys = dict.fromkeys([*then, *today])
+    return tuple((key, then.get(key), today.get(key)) for key in keys if then.get(key) != today.get(key))
+
+
+def _flat(value: Mapping[str, Any]) -> dict[str, str]:
+    """Return all that the sections hold, by `section.key`."""
+    import json
+
+    flat: dict[str, str] = {}
+    for section, body in value.items():
+        inside = {f"{section}.{key}": v for key, v in body.items()} if isinstance(body, dict) else {section: body}
+        flat |= {key: json.dumps(v, ensure_ascii=False, default=str) for key, v in inside.items()}
+    return flat
+
+
 def of(path: str) -> Settings:
     """Return the settings that a runner.toml holds; raises Invalid for what it may not say."""
-    raw = _read(path)
+    raw = read(path)
     if not raw.strip():
         return Settings()
     text, value = parsed(raw, path)
@@ -59,7 +86,7 @@ def of(path: str) -> Settings:
     )
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
     """Return the bytes of a runner.toml, none where there is none; nothing is read of a file outside its folder."""
     try:
         if os.path.islink(path) and not reading.within(os.path.realpath(path), os.path.dirname(path)):

@@ -129,12 +129,14 @@ def _folder(
 ) -> int:
     """Plan each request below a folder; one that cannot be planned is told, and the rest goes on."""
     from .. import app, planning, session
-    from ..changes import changed_since, requests_below
+    from ..changes import changed_since, requests_below, settings_since
     from ..reporters import json, markdown, text
 
-    changed = changed_since(base, folder) if base is not None else None
+    since = changed_since(base, folder) if base is not None else None
+    changed = since.places if since else None
+    settings = list(settings_since(since, folder)) if since else []
     results: list[tuple[str, Planned | RunnerError]] = []
-    codes = [0]
+    codes = [0, *(2 for _, change in settings if change.error)]
     if out:
         make_folder(out)
     for path in requests_below(folder):
@@ -164,11 +166,6 @@ def _folder(
             )
     forms = {"text": text.folder_text, "json": json.folder_json, "markdown": markdown.folder_markdown}
     shown = [(path, (r.plan, r.estimate) if not isinstance(r, RunnerError) else str(r)) for path, r in results]
-    since = f" since {base}" if base else ""
-    click.echo(
-        forms[form](
-            shown,
-            f"no run request below {folder} has changed{since}" if base else f"there is no run request below {folder}",
-        )
-    )
+    nothing = f"no run request below {folder} has changed since {base}" if base else ""
+    click.echo(forms[form](shown, nothing or f"there is no run request below {folder}", settings))
     return next((code for code in (70, 5, 6, 2, 4, 3, 10) if code in codes), 0)

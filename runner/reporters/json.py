@@ -13,6 +13,7 @@ from ..plan import to_json as plan_value
 from ..record import Event, RunRecord
 from ..record import to_json as event_value
 from ..reference import Candidate
+from ..settings import Changed
 
 
 def event_line(event: Event) -> str:
@@ -33,14 +34,32 @@ def _plan(plan: Plan, estimate: Estimate | None, candidates: Sequence[Candidate]
     return value
 
 
-def folder_json(results: Sequence[tuple[str, tuple[Plan, Estimate] | str]], nothing: str) -> str:
-    """Return the plans of several requests as a list; what cannot be planned has its error."""
+def folder_json(
+    results: Sequence[tuple[str, tuple[Plan, Estimate] | str]],
+    nothing: str,
+    settings: Sequence[tuple[str, Changed]] = (),
+) -> str:
+    """Return the plans of several requests as a list; what cannot be planned has its error, a runner.toml its changes."""
     return dump(
         [
+            *({"path": path, **_settings(change)} for path, change in settings),
+        ]
+        + [
             {"path": path, "error": found} if isinstance(found, str) else {"path": path, "plan": _plan(*found)}
             for path, found in results
         ]
     )
+
+
+def _settings(change: Changed) -> dict[str, Any]:
+    if change.error:
+        return {"file": change.file, "error": change.error}
+    values = [{"key": key, "base": _value(base), "now": _value(now)} for key, base, now in change.keys]
+    return {"file": change.file, "settings": values}
+
+
+def _value(text: str | None) -> Any:
+    return None if text is None else json.loads(text, parse_constant=str)  # JSON knows no NaN
 
 
 def record_value(record: RunRecord) -> dict[str, Any]:

@@ -14,11 +14,24 @@ from ..estimate import Estimate
 from ..plan import Plan
 from ..reference import Candidate
 from ..review import Finding
+from ..settings import Changed
 from . import folding
-from .text import accepted_lines, added_time, change_lines, effect_text, gate_state, headline, inherited_lines, why
+from .text import (
+    SETTINGS,
+    accepted_lines,
+    added_time,
+    change_lines,
+    effect_text,
+    gate_state,
+    headline,
+    inherited_lines,
+    setting,
+    why,
+)
 
 MARKER = "<!-- runner plan -->"  # finds the comment again
 LIMIT = 60_000  # characters; what hosts of reviews take is a little more
+MOST_SETTINGS = 3
 NODES = 120  # steps in a drawing; more is not read
 _PLAIN = re.compile(r"(?!.*(?:://|www\.|GH-\d))[A-Za-z0-9 .,;:()=%/+>-]*\Z")
 _FOOT = "planning ran no code of this repository"
@@ -29,12 +42,21 @@ def plan_markdown(plan: Plan, estimate: Estimate | None = None, candidates: Sequ
     return "\n".join([MARKER, *_section(plan, estimate, LIMIT - len(MARKER) - 1, "")])
 
 
-def folder_markdown(results: Sequence[tuple[str, tuple[Plan, Estimate] | str]], nothing: str) -> str:
-    """Return the plans of several requests as one comment."""
+def folder_markdown(
+    results: Sequence[tuple[str, tuple[Plan, Estimate] | str]],
+    nothing: str,
+    settings: Sequence[tuple[str, Changed]] = (),
+) -> str:
+    """Return the plans of several requests as one comment, after the settings that changed."""
+    out = [MARKER]
+    for path, change in settings[:MOST_SETTINGS]:
+        out += [*_settings(path, change), ""]
+    if len(settings) > MOST_SETTINGS:
+        out += [f"and {len(settings) - MOST_SETTINGS} more changed files runner.toml", ""]
     if not results:
-        return f"{MARKER}\n{_text(nothing)}\n\n{_FOOT}"
-    share = (LIMIT - len(MARKER) - 100) // len(results)
-    out, size, left = [MARKER], 0, 0
+        return "\n".join([*out, _text(nothing), "", _FOOT])
+    size, left = sum(len(line) + 1 for line in out), 0
+    share = (LIMIT - size - 100) // len(results)
     for path, found in results:
         if isinstance(found, str):
             part = [f"### {span(path)} cannot be planned", "", *_fence(found, share - 200), ""]
@@ -46,6 +68,25 @@ def folder_markdown(results: Sequence[tuple[str, tuple[Plan, Estimate] | str]], 
             continue
         out += part
     return "\n".join([*out, f"and {left} more requests: `runner plan` lists them"] if left else out)
+
+
+def _settings(path: str, change: Changed) -> list[str]:
+    """Return what differs in a runner.toml as a table."""
+    head = f"### {span(path)}: the settings were {change.file}"
+    if change.error:
+        return [head, "", *_fence(change.error, 2000)]
+    rows = [
+        f"| {_cell(key[:100])} | {_cell(setting(base))} | {_cell(setting(now))} |"
+        for key, base, now in change.keys[:SETTINGS]
+    ]
+    more = len(change.keys) - len(rows)
+    tail = [f"and {more} more"] if more else []
+    return [
+        head,
+        "",
+        *(["| setting | before | now |", "|---|---|---|", *rows] if rows else ["It holds no settings."]),
+        *tail,
+    ]
 
 
 def _section(plan: Plan, estimate: Estimate | None, limit: int, path: str) -> list[str]:

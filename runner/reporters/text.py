@@ -27,11 +27,13 @@ from ..record import (
 from ..reference import Candidate
 from ..review import Effect, Finding, GateReport, Remedy, are, trigger_text
 from ..select import written_as
+from ..settings import Changed
 from ..store import RunSummary
 from ..values import short
 from ..verdict import Verdict
 from .folding import rows
 
+SETTINGS = 30  # keys of a runner.toml that are shown
 FOLD = 40  # steps of one decision that are listed one by one
 
 
@@ -59,12 +61,32 @@ def plan_text(plan: Plan, estimate: Estimate | None = None, candidates: Sequence
     return "\n".join(map(_safe, out))
 
 
-def folder_text(results: Sequence[tuple[str, tuple[Plan, Estimate] | str]], nothing: str) -> str:
-    """Return the plans of several requests, each under the name of its file."""
-    parts = [
+def folder_text(
+    results: Sequence[tuple[str, tuple[Plan, Estimate] | str]],
+    nothing: str,
+    settings: Sequence[tuple[str, Changed]] = (),
+) -> str:
+    """Return the plans of several requests, each under the name of its file, after the settings that changed."""
+    parts = ["\n".join([f"== {printable(path)}", *setting_lines(change)]) for path, change in settings]
+    parts += [
         f"== {printable(path)}\n{found if isinstance(found, str) else plan_text(*found)}" for path, found in results
     ]
-    return "\n\n".join(parts) or nothing
+    return "\n\n".join(parts if results else [*parts, nothing])
+
+
+def setting_lines(change: Changed) -> list[str]:
+    """Return what differs in a runner.toml, a key a line."""
+    if change.error:
+        return [_safe(line) for line in change.error.split("\n")]
+    rows = [[f"  {key[:100]}", f"{setting(base)} -> {setting(now)}"] for key, base, now in change.keys[:SETTINGS]]
+    more = len(change.keys) - len(rows)
+    head = f"settings: the file was {change.file}" + ("" if rows else ", and holds none")
+    return [head, *table(rows), *([f"  and {more} more"] if more else [])]
+
+
+def setting(value: str | None) -> str:
+    """Return the value of a setting, cut where it is long."""
+    return "not set" if value is None else value if len(value) <= 100 else f"{value[:100]}..."
 
 
 def candidate_lines(candidates: Sequence[Candidate]) -> list[str]:
