@@ -184,6 +184,69 @@ def test_a_folder_is_planned_since_a_revision_file_by_file(origin):
     assert origin.runner("plan", ".", "--base", "nope").err.startswith("error: git knows no revision nope\n")
 
 
+def test_what_differs_in_the_settings_since_a_revision_is_said_key_by_key(origin):
+    origin.write(runner_toml="[runner]\nworkers = 2\n[logs]\nmax_bytes = 5\n")
+    git(origin.root, "commit", "-qam", "settings")
+    origin.write(runner_toml="[runner]\nworkers = 4\nstore = 'a|`b`<!-- x -->@me'\n[store]\nverify = 'changed'\n")
+    assert str(origin.runner("plan", ".", "--base", "HEAD")) == (
+        "== runner.toml\n"
+        "settings: the file was changed\n"
+        "  runner.workers  2 -> 4\n"
+        "  logs.max_bytes  5 -> not set\n"
+        '  runner.store    not set -> "a|`b`<!-- x -->@me"\n'
+        '  store.verify    not set -> "changed"\n'
+        "\n"
+        "no run request below . has changed since HEAD\n"
+        "[exit 0]"
+    )
+    assert origin.runner("plan", ".", "--base", "HEAD", "-o", "markdown").out == (
+        f"{MARKER}\n"
+        "### `runner.toml`: the settings were changed\n"
+        "\n"
+        "| setting | before | now |\n"
+        "|---|---|---|\n"
+        "| runner.workers | 2 | 4 |\n"
+        "| `logs.max_bytes` | 5 | not set |\n"
+        '| runner.store | not set | ``"a\\|`b`<!-- x -->@me"`` |\n'
+        '| store.verify | not set | `"changed"` |\n'
+        "\n"
+        "no run request below . has changed since HEAD\n"
+        "\n"
+        "planning ran no code of this repository\n"
+    )
+    assert json.loads(origin.runner("plan", ".", "--base", "HEAD", "-o", "json").raw) == [
+        {
+            "path": "runner.toml",
+            "file": "changed",
+            "settings": [
+                {"key": "runner.workers", "base": 2, "now": 4},
+                {"key": "logs.max_bytes", "base": 5, "now": None},
+                {"key": "runner.store", "base": None, "now": "a|`b`<!-- x -->@me"},
+                {"key": "store.verify", "base": None, "now": "changed"},
+            ],
+        }
+    ]
+
+
+def test_settings_that_are_added_removed_or_broken_are_said_and_no_other_folders(origin):
+    said = {}
+    (origin.root / "runner.toml").unlink()
+    said["removed"] = origin.runner("plan", ".", "--base", "HEAD").out.splitlines()[:2]
+    (origin.root / "runner.toml").symlink_to("/etc/passwd")
+    said["a link"] = origin.runner("plan", ".", "--base", "HEAD").out.splitlines()[:2]
+    git(origin.root, "checkout", "-q", ".")
+    (origin.root / "sub").mkdir()
+    (origin.root / "sub/runner.toml").touch()
+    said["added"] = origin.runner("plan", ".", "--base", "HEAD").out.splitlines()[:2]
+    assert said == {
+        "removed": ["== runner.toml", "settings: the file was removed, and holds none"],
+        "a link": ["== runner.toml", "ROOT/runner.toml: error[E109]: it is a symlink that leads out of the project"],
+        "added": ["== sub/runner.toml", "settings: the file was added, and holds none"],
+    }
+    (origin.root / "other").mkdir()
+    assert origin.runner("plan", "other", "--base", "HEAD").out == "no run request below other has changed since HEAD\n"
+
+
 FORGED = "x` | @everyone <img src=x> \n## heading ```` ![i](http://e.x/i.png) <!-- runner plan --> \u202e"
 
 
