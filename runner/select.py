@@ -354,7 +354,7 @@ class Meanings:
     @cached_property
     def firsts(self) -> list[tuple[str, str]]:
         """Each step's name with its first part, the values of an item left out."""
-        return [(name, _parts(name)[0][0]) for name in self.pipeline.steps]
+        return [(name, parts_of(name)[0][0]) for name in self.pipeline.steps]
 
     def matching(self, name: str, at: int) -> set[str]:
         """Return the steps that a name or a glob means."""

@@ -23,7 +23,7 @@ from .fingerprint import Before, evaluate, reader_of
 from .frozen import frozen
 from .pipeline import Step
 from .plan import Plan
-from .project import Project
+from .project import Project, content_of
 from .select import parts_of
 from .store.models import STATUSES
 from .values import Artifact, text_of, to_bytes, to_limit, to_processors
@@ -415,7 +415,7 @@ class _Places:
         file = document.value[str(at[0])][str(at[1])]["pipeline"]
         shown = posixpath.normpath(posixpath.join(posixpath.dirname(document.path), file))
         if shown not in self.inner:
-            self.inner[shown] = documents.load(shown, shown)
+            self.inner[shown] = documents.parse(content_of(shown, shown), shown)
         return self.inner[shown]
 
     def _existing(self, document: Document, at: Keys, keys: Keys) -> Keys:
