@@ -43,7 +43,7 @@ from .reference import Reference, View, choose, facts_of
 from .request import request_of_json
 from .select import SelectorError, selection_of, touched, written_as
 from .settings import Settings
-from .store import Store
+from .store import Store, rights
 from .store.local import LocalStore
 from .values import alike, canonical
 
@@ -660,6 +660,7 @@ def verified(asked: Asked, store: LocalStore, made: Plan, whole: bool, show: Cal
         engine.verify_kept(made, store, whole)
         return made
     except engine.DamagedResults as damage:
+        rights.refuse_unwritable(store.path)
         for digest in damage.digests:
             store.quarantine(digest)
         if any(

@@ -11,13 +11,14 @@ import hmac
 import os
 
 KEPT = 64  # answers of one kind
+_LIMIT = 1 << 28  # bytes of an answer
 _SEAL = 32  # bytes
 
 
 def read(place: str) -> bytes | None:
     """Return what was kept at a place, a file in a folder of the store, or None for what has not its seal."""
-    with open(place, "rb", opener=_own) as file:
-        seal, content = file.read(_SEAL), file.read()
+    with open(place, "rb", opener=_own) as file:  # no link is followed, no pipe waited for
+        seal, content = file.read(_SEAL), file.read(_LIMIT) or b""
     return content if hmac.compare_digest(seal, _seal(place, content)) else None
 
 
@@ -32,11 +33,13 @@ def write(place: str, content: bytes) -> None:
     if os.path.islink(folder):  # it would lead to files that are not ours
         return
     os.makedirs(folder, exist_ok=True)
-    for old in sorted(os.scandir(folder), key=lambda entry: entry.stat().st_mtime)[:-KEPT]:
-        os.unlink(old.path)
+    for old in sorted(os.scandir(folder), key=lambda entry: entry.stat(follow_symlinks=False).st_mtime)[:-KEPT]:
+        with contextlib.suppress(OSError):
+            os.unlink(old.path)
     partial = f"{place}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with open(partial, "wb") as file:
+        with open(os.open(partial, flags, 0o644), "wb") as file:
             file.write(_seal(place, content) + content)
         os.replace(partial, place)
     finally:

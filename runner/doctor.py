@@ -18,6 +18,7 @@ from . import __version__
 from .errors import RunnerError
 from .executors import cgroup, landlock
 from .frozen import frozen
+from .store import rights
 from .store.local import LocalStore
 
 LEAST_BYTES, LEAST_INODES = 1 << 30, 10_000  # below these a person should know
@@ -119,14 +120,18 @@ def _store(path: str) -> Iterator[Check]:
         status = "ok" if writable else "fail"
         yield Check("store", status, f"there is none yet at {path}", "" if writable else f"allow writing in {there}")
     else:
-        denied = [
-            name for name in ("objects/sha256", "trees", "runs", "tmp") if not os.access(f"{path}/{name}", os.W_OK)
-        ]
-        remedy = f"allow this user to write {', '.join(denied)}, or only look: runs, show, logs, plan"
-        yield Check("store", "fail" if denied else "ok", f"{path}, format 1", remedy if denied else "")
+        yield _rights(path)
         yield _index(store)
     yield _space(there)
     yield _file_system(path if store.exists else there, store.exists and writable)
+
+
+def _rights(path: str) -> Check:
+    try:
+        rights.refuse_unwritable(path)
+    except RunnerError as error:
+        return Check("store", "fail", f"{path}, format 1: {error.text}", f"{error.help}; runs, show, logs, plan need none")
+    return Check("store", "ok", f"{path}, format 1")
 
 
 def _index(store: LocalStore) -> Check:
@@ -138,7 +143,7 @@ def _index(store: LocalStore) -> Check:
     if store.notices:
         return Check("index", "warn", store.notices.pop())
     broken, there = [], set()
-    for id in sorted(os.listdir(f"{store.path}/runs")):
+    for id in sorted(store.folders()):
         try:
             if store.run(id) is not None:
                 there.add(id)

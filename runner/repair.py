@@ -14,7 +14,7 @@ from .pipeline import RunRequest
 from .project import Project
 from .record import NO_RESULT, RunRecord, StepEnded
 from .select import written_as
-from .store import Damage
+from .store import Damage, rights
 from .store.local import LocalStore
 
 
@@ -33,6 +33,9 @@ class Loss:
 def put_aside(store: LocalStore, damage: Iterable[Damage]) -> None:
     """Move all that is damaged to the quarantine; offer no result of it any more; make the index anew."""
     damage = list(damage)
+    rights.refuse_foreign_index(store.path)
+    rights.refuse_unwritable(store.path)
+    rights.refuse_unremovable(store.path, [f"{store.path}/{found.path}" for found in damage if found.path])
     for path in dict.fromkeys(found.path for found in damage if found.path and found.path != "index.db"):
         store.set_aside(path)
     store.reindex()

@@ -145,7 +145,9 @@ def start(
     """Run a plan, or go on with a run that waits; with `stop` only to end it. Return the exit code."""
     from . import app, engine
     from .reporters import annotations, json, text
+    from .store import rights
 
+    rights.refuse_unwritable(opened.path)  # before anything is started or made
     stop = stop or engine.Stop()
     app.refuse_lacks(made, asked.project, opened, app.ended_before(made, waiting, stop))
     say("", err=form == "json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -42,6 +43,9 @@ def run(args: list[str]) -> int:
     """Run a command; return its exit code."""
     if not sys.warnoptions:  # what Python wonders about in a `pattern` is said to nobody who could heed it
         warnings.simplefilter("ignore", FutureWarning)
+    for stream in (sys.stdout, sys.stderr):  # a name that is no UTF-8 is printed, with escapes
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     gc.disable()  # planning makes many values and no rings; looking for rings would take a fifth of its time
     return console.ended(lambda: _command(args))
 

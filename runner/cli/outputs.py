@@ -49,7 +49,7 @@ def command(run: str, step: str, directory: str | None, form: str, store: str | 
     if damage := opened.damaged(list(artifacts(ended.outputs.values())), whole=True):
         raise StoreDamaged("; ".join(f"{d.digest} {d.what}" for d in damage), help=f"select {step} to make it again")
     paths = {n: opened.object(o["digest"], o["type"]) for n, o in ended.outputs.items() if o.get("digest")}
-    copied = _copy(opened, ended, directory) if directory else 0
+    copied = _written(opened, ended, directory) if directory else 0
     if form == "json":
         click.echo(
             json.dump({n: {**o, **({"path": paths[n]} if n in paths else {})} for n, o in ended.outputs.items()})
@@ -88,6 +88,15 @@ def _ended(record: RunRecord, step: str) -> StepEnded:
         f"step `{step}` left no outputs in run {run}: it {_ENDS.get(status, status)}{why}",
         help=f"see `runner logs {run} {step}`" if status in _LOGGED else help,
     )
+
+
+def _written(opened: LocalStore, ended: StepEnded, directory: str) -> int:
+    from ..errors import EnvironmentFailure
+
+    try:
+        return _copy(opened, ended, directory)
+    except OSError as error:
+        raise EnvironmentFailure(f"{error.filename or directory} cannot be written: {error.strerror}") from error
 
 
 def _copy(opened: LocalStore, ended: StepEnded, directory: str) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import time
 
 import click
 
 from ..console import here, the_store
 from ..record import RunRecord
-from ..store.local import LocalStore
+from ..store.local import LocalStore, login
 from .options import complete_runs, epilog, store_option
 
 
@@ -32,8 +32,8 @@ def command(run: str, store: str | None) -> int:
         click.echo(f"run {id} has ended{f': {record.status}' if record else ''}")
         return 0
     if record.status == "waiting" and not record.alive:
-        return _end_waiting(opened, record, f"`runner stop` of {getpass.getuser()}")
-    opened.post(id, "stop", {"by": getpass.getuser(), "at": round(time.time(), 3)})
+        return _end_waiting(opened, record, f"`runner stop` of {login(os.geteuid())}")
+    opened.post(id, "stop", {"by": login(os.geteuid()), "at": round(time.time(), 3)})
     click.echo(f"run {id} is asked to stop")
     return 0
 

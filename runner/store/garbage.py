@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EnvironmentFailure, StoreDamaged
+from ..errors import EnvironmentFailure, RunnerError, StoreDamaged
 from ..executors.files import remove
 from ..frozen import frozen
 from ..record import RunRecord
-from . import models, sync_folder
+from . import models, rights, sync_folder
+from .checked import is_run
+from .reading import LARGE, Denied, content, opened, parsed
 
 if TYPE_CHECKING:
     from .local import LocalStore
@@ -76,7 +78,7 @@ def unpin(store: LocalStore, run: str) -> bool:
 
 def pinned(store: LocalStore) -> list[str]:
     """Return the runs that are pinned."""
-    runs = sorted(os.listdir(f"{store.path}/runs")) if store.exists else []
+    runs = sorted(store.folders()) if store.exists else []
     return [run for run in runs if os.path.exists(f"{store.path}/runs/{run}/pin")]
 
 
@@ -94,8 +96,9 @@ def _open_plans(store: LocalStore, days: float, now: float) -> Iterator[tuple[st
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
         path = f"{folder}/{name}"
         try:
-            with open(path, encoding="utf-8") as file:
-                runs = json.load(file)["runs"]
+            runs = parsed(content(path, LARGE))["runs"]
+            if not (isinstance(runs, list) and all(map(is_run, runs))):
+                raise ValueError("it names no runs")
             age = now - os.stat(path).st_mtime
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(f"plans/open/{name}", error) from error
@@ -128,7 +131,7 @@ def _records(store: LocalStore) -> tuple[list[RunRecord], tuple[str, ...], set[s
     that an earlier collection was removing when it died."""
     listed = {id: (seq, bool(known)) for id, seq, known in store.rows("SELECT id, seq, summary IS NOT NULL FROM runs")}
     records, empty, removed = [], [], store.removed().keys()
-    for id in sorted({*os.listdir(f"{store.path}/runs"), *(id for id, (_, known) in listed.items() if known)}):
+    for id in sorted({*store.folders(), *(id for id, (_, known) in listed.items() if known)}):
         record = store.run(id)
         if record is not None:
             records.append(record)
@@ -184,13 +187,11 @@ def _marked(store: LocalStore, kept: Iterable[str]) -> set[str]:
     """Return every digest that is named where something that stays may refer to stored bytes."""
     marked: set[str] = set()
     for id in kept:
-        with open(f"{store.path}/runs/{id}/journal.jsonl", "rb") as file:
-            marked |= _digests(file.read())
+        marked |= _digests(content(f"{store.path}/runs/{id}/journal.jsonl", LARGE))
     for folder, _, names in os.walk(f"{store.path}/quarantine", onerror=_raise):
         for name in names:
-            if name == "journal.jsonl":  # a person may still mend it
-                with open(f"{folder}/{name}", "rb") as file:
-                    marked |= _digests(file.read())
+            if name == "journal.jsonl" and stat.S_ISREG(os.lstat(f"{folder}/{name}").st_mode):
+                marked |= _digests(content(f"{folder}/{name}", LARGE))  # a person may still repair it
     for _, version in _versions(store):
         marked.add(version["model"]["digest"])
     for name in sorted(os.listdir(f"{store.path}/trees")):
@@ -198,12 +199,12 @@ def _marked(store: LocalStore, kept: Iterable[str]) -> set[str]:
         if digest in marked:
             if wrong := store.wrong(digest, "dir", True):
                 raise StoreDamaged(f"the manifest trees/{name} {wrong}", help="`runner store verify --repair`")
-            marked |= {content for _, kind, content, _ in store.entries(digest) if kind in ("file", "exec")}
+            marked |= {inner for _, kind, inner, _ in store.entries(digest) if kind in ("file", "exec")}
     return marked
 
 
-def _digests(content: bytes) -> set[str]:
-    return {found.decode() for found in _DIGEST.findall(content)}
+def _digests(text: bytes) -> set[str]:
+    return {found.decode() for found in _DIGEST.findall(text)}
 
 
 def _files(store: LocalStore, marked: set[str]) -> Iterator[tuple[str, int]]:
@@ -246,11 +247,24 @@ def collect(store: LocalStore, limits: Limits, dry: bool, tell: Callable[[str], 
     with store.alone(PATIENCE, tell):
         found = find(store, limits, time.time())
         if not dry:
+            rights.refuse_unwritable(store.path)
+            rights.refuse_unremovable(store.path, _places(store, found))
             try:
                 _sweep(store, found)
             except OSError as error:
                 raise _unwritable(store, error) from error
         return found
+
+
+def _places(store: LocalStore, found: Garbage) -> Iterator[str]:
+    """Yield the path of all that is to be removed."""
+    runs = [f"runs/{id}" for id in (*(record.id for record in found.runs), *found.never_began)]
+    plans = "plans/open"
+    opened = os.listdir(f"{store.path}/{plans}") if os.path.isdir(f"{store.path}/{plans}") else []
+    for path in (*runs, *found.files, *(f"tmp/{name}" for name in found.leftovers), *(f"{plans}/{n}" for n in opened)):
+        yield f"{store.path}/{path}"
+    if os.path.exists(removed := f"{store.path}/removed.jsonl") and not os.access(removed, os.W_OK):
+        raise EnvironmentFailure(f"{removed} cannot be written: Permission denied")
 
 
 def _sweep(store: LocalStore, found: Garbage) -> None:
@@ -278,8 +292,6 @@ def _sweep(store: LocalStore, found: Garbage) -> None:
 
 def _forget(store: LocalStore, runs: list[str], paths: list[str]) -> None:
     """Take runs and files out of the index, durably: it must never offer what has gone."""
-    if not os.access(store.path, os.W_OK):
-        raise EnvironmentFailure(f"the store {store.path} may not be written")
     index = store.index
     index.execute("PRAGMA synchronous=FULL")
     index.execute("BEGIN IMMEDIATE")
@@ -291,7 +303,8 @@ def _forget(store: LocalStore, runs: list[str], paths: list[str]) -> None:
 
 def _write(path: str, text: str, append: bool = False) -> None:
     try:
-        with open(path, "a" if append else "w", encoding="utf-8") as file:
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC)
+        with open(opened(path, flags), "a" if append else "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -300,7 +313,9 @@ def _write(path: str, text: str, append: bool = False) -> None:
         raise EnvironmentFailure(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _unreadable(what: str, error: Exception) -> StoreDamaged:
+def _unreadable(what: str, error: Exception) -> RunnerError:
+    if isinstance(error, PermissionError):
+        return Denied(what)
     why = getattr(error, "strerror", None) or error
     return StoreDamaged(f"{what} cannot be read: {why}", help="nothing was removed; see `runner store verify`")
 

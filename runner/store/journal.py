@@ -14,6 +14,7 @@ from zlib import crc32
 from ..errors import EnvironmentFailure
 from ..fingerprint import FORMAT as FINGERPRINT_FORMAT
 from ..record import FORMAT, Event, to_json
+from .reading import parsed
 
 _KEY = b',"sum":"'
 _END = len(_KEY) + 10  # bytes of the key, eight digits, a quotation mark and a brace
@@ -38,7 +39,7 @@ def _ended(sum: int) -> bytes:
 
 def damaged_line(lines: Sequence[bytes]) -> int:
     """Return the number, from 1, of the first line that is not as it was written, or 0; the last one is what is torn."""
-    if not any(line[-_END:].startswith(_KEY) for line in lines) and not _has_sums(lines[0]):
+    if not has_sums(lines):
         return 0
     sum = 0
     for number, line in enumerate(lines[:-1], 1):
@@ -50,10 +51,14 @@ def damaged_line(lines: Sequence[bytes]) -> int:
     return len(lines) if rest[-_END:] == _ended(crc32(rest[:-_END], sum)) else 0
 
 
-def _has_sums(first: bytes) -> bool:
-    """Whether the first line says that each line has a sum, though none has."""
+def has_sums(lines: Sequence[bytes]) -> bool:
+    """Whether each line must have a sum: one has, or the first says so."""
+    return any(line[-_END:].startswith(_KEY) for line in lines) or _should_have_sums(lines[0])
+
+
+def _should_have_sums(first: bytes) -> bool:
     try:
-        return bool(json.loads(first).get("format", 1) > 1)
+        return bool(parsed(first).get("format", 1) > 1)
     except (ValueError, AttributeError, TypeError):
         return False
 

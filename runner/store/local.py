@@ -23,13 +23,15 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from ..errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged, printable
-from ..executors.files import at_once, free, object_path, remove
+from ..errors import EnvironmentFailure, Moved, ReferenceRunError, RunnerError, StoreDamaged, printable
+from ..executors.files import free, object_path, remove
 from ..executors.processes import libc, send
 from ..fingerprint import artifacts
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
 from ..values import canonical, file_name
-from . import Damage, RunSummary, journal, models, sync_folder
+from . import Damage, RunSummary, checked, journal, models, rights, sync_folder
+from .checked import LAST_DATE, is_run
+from .reading import LARGE, Denied, content, opened, parsed, unreadable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,6 +44,7 @@ BALLAST = 1 << 20  # bytes that a run holds, to let go of when there is no other
 ROOM = 64 << 10  # bytes behind the end of a journal that nobody else can have
 FEWEST_FILES = 64  # that a run must be able to make
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_IN_THE_WAY = {errno.EINVAL, errno.EISDIR, errno.ENOTDIR}  # a link, a folder, a pipe in place of a file, or the reverse
 _MESSAGE_LIMIT = 16 << 20  # bytes of a message that are read
 _TABLES = """
 CREATE TABLE runs (seq INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, pipeline TEXT, status TEXT NOT NULL, request_digest TEXT,
@@ -69,11 +72,24 @@ class LocalStore:
         self._known: dict[str, tuple[str, str]] = {}  # as kept
         self._stored: dict[str, str] = {}  # digest -> mark of the file, as a worker has just stored it
         self.notices: list[str] = []
-        if create and not os.path.exists(f"{path}/format"):
+        self.exists = self._is_there()
+        if create and not self.exists:
             self._create()
-        self.exists = os.path.exists(f"{path}/format")
+            self.exists = self._is_there()
         if self.exists:
             self._check_format()
+            rights.check(path)
+
+    def _is_there(self) -> bool:
+        try:
+            os.lstat(f"{self.path}/format")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except PermissionError as error:
+            raise Denied("format", self.path) from error
+        except OSError as error:
+            raise EnvironmentFailure(f"{printable(self.path)} cannot be a store: {error.strerror}") from error
+        return True
 
     def _create(self) -> None:
         partial = ""
@@ -93,9 +109,13 @@ class LocalStore:
             raise EnvironmentFailure(f"the store {self.path} cannot be made: {error.strerror}") from error
 
     def _check_format(self) -> None:
-        with open(f"{self.path}/format", encoding="ascii", errors="backslashreplace", opener=at_once) as file:
-            text = file.read(100).strip()
-        if not re.fullmatch("[1-9][0-9]*", text):
+        try:
+            text = content(f"{self.path}/format").decode("ascii", "backslashreplace").strip()
+        except PermissionError as error:
+            raise Denied("format", self.path) from error
+        except OSError as error:
+            raise StoreDamaged(f"{self.path}/format cannot be read: {error.strerror}") from error
+        if not re.fullmatch("[1-9][0-9]{0,8}", text):
             raise StoreDamaged(f"{self.path}/format is not a number: {text[:40]!r}")
         if int(text) > FORMAT:
             raise EnvironmentFailure(
@@ -126,6 +146,8 @@ class LocalStore:
                     what = "a link" if stat.S_ISLNK(mode) else "no file"
                     help = "remove it: the index is made anew from the journals"
                     raise StoreDamaged(f"{place}{end} is {what}", help=help)
+        if not os.path.exists(place) and not self._make_index():
+            return self._read_only(place)
         try:
             connection = self._connect(place)
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -139,10 +161,12 @@ class LocalStore:
                 raise EnvironmentFailure(f"{place}: {error}") from error
             if getattr(error, "sqlite_errorcode", 1) & 0xFF != 1:
                 return self._read_only(place)  # no right to write, or no room
-            self._put_index_aside()  # 1 is a table or column that is not there any more
+            if not self._put_index_aside():  # 1 is a table or column that is not there any more
+                return self._read_only(place)
             connection = self._connect(place)
         except (sqlite3.DatabaseError, UnicodeDecodeError):  # also of the names in an error's text
-            self._put_index_aside()
+            if not self._put_index_aside():
+                return self._read_only(place)
             connection = self._connect(place)
         try:
             if self._fill(connection):
@@ -158,9 +182,7 @@ class LocalStore:
     @staticmethod
     def empty_index() -> sqlite3.Connection:
         """Return an index of nothing, in memory."""
-        import sqlite3
-
-        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        connection = LocalStore._memory()
         for statement in _TABLES.split(";"):
             connection.execute(statement)
         return connection
@@ -169,7 +191,7 @@ class LocalStore:
     def _connect(place: str) -> sqlite3.Connection:
         import sqlite3
 
-        new = not os.path.exists(place)
+        new = not os.path.exists(place) or not os.path.getsize(place)
         connection = sqlite3.connect(place, timeout=30, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA busy_timeout=30000")
         # What a power cut takes from the index is in the journals; a new one is synced once, when it is filled.
@@ -180,17 +202,41 @@ class LocalStore:
     def _read_only(self, place: str) -> sqlite3.Connection:
         """For a user who may only read: a copy in memory of the index, or of what the journals say."""
         import sqlite3
+        from urllib.parse import quote
 
         self._copied = True
-        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        connection = self._memory()
         try:
-            found = sqlite3.connect(f"file:{place}?mode=ro", uri=True, timeout=5)
+            found = sqlite3.connect(f"file:{quote(place)}?mode=ro", uri=True, timeout=5)
             found.backup(connection)
-        except sqlite3.Error:
-            self._fill(connection)
+            if connection.execute("PRAGMA user_version").fetchone()[0] == INDEX_FORMAT:
+                return connection
+        except (sqlite3.Error, UnicodeDecodeError):
+            pass
+        connection = self._memory()  # what was copied of a damaged one is in the way
+        self._fill(connection)
         return connection
 
-    def _fill(self, connection: sqlite3.Connection) -> int:
+    @staticmethod
+    def _memory() -> sqlite3.Connection:
+        import sqlite3
+
+        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+    def _recorded(self) -> list[RunRecord]:
+        """Return all runs that a journal tells of."""
+        # What garbage collection was removing when it died is there no more.
+        there = self.folders() - self.removed().keys()
+        return [r for id in there if (r := self._record(id))]
+
+    def folders(self) -> set[str]:
+        """Return the runs that have a folder."""
+        try:
+            return {name for name in os.listdir(f"{self.path}/runs") if is_run(name)}
+        except OSError as error:
+            raise unreadable(f"{self.path}/runs", error) from error
+
+    def _fill(self, connection: sqlite3.Connection, records: list[RunRecord] | None = None) -> int:
         """Make the index anew from the journals, in the order in which the runs began; return how many there are."""
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("PRAGMA user_version").fetchone()[0] == INDEX_FORMAT:
@@ -202,9 +248,7 @@ class LocalStore:
         for statement in _TABLES.split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version={INDEX_FORMAT}")
-        # What garbage collection was removing when it died is there no more.
-        there = set(os.listdir(f"{self.path}/runs")) - self.removed().keys()
-        records = [r for id in there if (r := self._record(id))]
+        records = self._recorded() if records is None else records
         last = 0
         for record in sorted(records, key=lambda r: (r.started.number, r.started.at, r.id)):
             last = max(last + 1, record.started.number)
@@ -225,7 +269,7 @@ class LocalStore:
         if os.stat(folder).st_nlink - 2 != count or any(not os.path.isdir(f"{folder}/{id}") for id in unfinished):
             # Not as many runs as folders, where folders count their own: which are they?
             known = {id for (id,) in connection.execute("SELECT id FROM runs")}
-            unknown = sorted(set(os.listdir(folder)) - known)
+            unknown = sorted(self.folders() - known)
             removed = self.removed().keys() if unknown else ()
             unfinished += unknown
         records = []
@@ -259,14 +303,28 @@ class LocalStore:
         return lacking if there else [record.started, *lacking]
 
     def reindex(self) -> int:
-        """Make the index anew; return how many runs it has."""
-        with contextlib.suppress(OSError):
+        """Rebuild the index; return how many runs it has. Whatever prevents that is raised before the old one goes."""
+        import sqlite3
+
+        rights.refuse_foreign_index(self.path)
+        rights.refuse_unwritable(self.path)
+        records = self._recorded()
+        like = rights.owner(self.path)
+        try:
             for end in ("", "-wal", "-shm"):
-                os.unlink(f"{self.path}/index.db{end}")
-        self._connection = None
-        count: int = self.index.execute("SELECT count(*) FROM runs").fetchone()[0]
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self.path}/index.db{end}")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        rights.give(f"{self.path}/index.db", like)
+        try:
+            self._connection = self._connect(f"{self.path}/index.db")
+            self._fill(self._connection, records)
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.Error as error:
+            raise self._unwritable(error) from error
         self.notices.clear()
-        return count
+        return len(records)
 
     def _enter(self, connection: sqlite3.Connection, run: str, events: Iterable[Event], of: str) -> None:
         for event in events:
@@ -308,6 +366,8 @@ class LocalStore:
 
         try:
             return self.index.execute(query, values).fetchall()
+        except UnicodeEncodeError:
+            return []  # what cannot be written in UTF-8 is in no index
         except (sqlite3.Error, UnicodeDecodeError) as error:
             # What Python cannot decode has no code; 1 is a table or column that is not there any more.
             if getattr(error, "sqlite_errorcode", 1) & 0xFF not in (1, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -319,21 +379,39 @@ class LocalStore:
         """Put a damaged index aside, and make it anew from the journals."""
         with contextlib.suppress(Exception):
             self.index.close()
-        self._put_index_aside()
         self._connection = None
-        if os.path.lexists(f"{self.path}/index.db"):  # who may only read has the journals
-            self._connection = self.empty_index()
+        if not self._put_index_aside():  # who may only read has the journals
+            self._copied = True
+            self._connection = self._memory()
             self._fill(self._connection)
 
-    def _put_index_aside(self) -> None:
-        with contextlib.suppress(OSError):
-            for end in ("", "-wal", "-shm"):
-                os.replace(f"{self.path}/index.db{end}", f"{self.path}/quarantine/index.db{end}")
+    def _make_index(self) -> bool:
+        """Make an empty index, if that locks nobody out."""
+        with contextlib.suppress(OSError, EnvironmentFailure):
+            if not rights.locks_out(self.path):
+                rights.give(f"{self.path}/index.db", rights.owner(self.path))
+                return True
+        return False
+
+    def _put_index_aside(self) -> bool:
+        """Put a damaged index aside, with an empty one in its place, if that locks nobody out."""
+        with contextlib.suppress(OSError, EnvironmentFailure):
+            if rights.locks_out(self.path):
+                return False
+            like = rights.owner(self.path)
+            os.replace(f"{self.path}/index.db", f"{self.path}/quarantine/index.db")
+            for end in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(f"{self.path}/index.db{end}", f"{self.path}/quarantine/index.db{end}")
+            rights.give(f"{self.path}/index.db", like)
+            return True
+        return False
 
     # runs
 
     def begin(self, plan: str = "") -> tuple[str, LocalLedger]:
         self.refuse_full()
+        rights.refuse_unwritable(self.path)
         mark = self._claim(plan) if plan else None
         try:
             self._sweep()
@@ -361,8 +439,10 @@ class LocalStore:
                 help="make room there, or give another place by --store",
             )
 
-    def _unwritable(self, error: Exception) -> EnvironmentFailure:
+    def _unwritable(self, error: Exception) -> RunnerError:
         why = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, OSError) and error.errno in _IN_THE_WAY and error.filename:
+            return StoreDamaged(f"{error.filename} cannot be written: {why}", help="move away what is in its place")
         return EnvironmentFailure(f"the store {self.path} cannot be written: {why}")
 
     def _claim(self, plan: str) -> int:
@@ -372,7 +452,7 @@ class LocalStore:
         """
         path = self._mark(plan)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = opened(path, os.O_WRONLY | os.O_CREAT)
             sync_folder(os.path.dirname(path))
         except OSError as error:
             raise self._unwritable(error) from error
@@ -394,11 +474,12 @@ class LocalStore:
     def refuse_applied(self, plan: str) -> None:
         """Raise Moved if a plan file with this digest has started a run: one that is under way or has an event."""
         try:
-            with open(self._mark(plan)) as file:
-                run = file.read().strip()
-        except OSError:
+            run = content(self._mark(plan)).decode("ascii", "replace").strip()
+        except FileNotFoundError:
             return
-        if run and (self._alive(run) or self._record(run)):
+        except OSError as error:
+            raise unreadable(self._mark(plan), error) from error
+        if is_run(run) and (self._alive(run) or self._record(run)):
             raise Moved(
                 f"this plan was applied already: run {run}",
                 help=f"see `runner show {run}`; to do it again, `runner apply` its request with --again",
@@ -437,6 +518,7 @@ class LocalStore:
 
     def resume(self, run: str) -> LocalLedger:
         self.refuse_full()
+        rights.refuse_unwritable(self.path)
         try:
             return LocalLedger(self, run, new=False)
         except OSError as error:
@@ -447,14 +529,16 @@ class LocalStore:
 
     def resolve(self, text: str) -> str:
         pattern = text.replace("%", "").replace("_", "").lstrip(".…")
+        if not is_run(pattern):
+            pattern = ""  # no run is called so
         found = [
             row[0]
             for row in self.rows(
                 "SELECT id FROM runs WHERE id LIKE ? AND summary IS NOT NULL ORDER BY seq DESC", (f"%{pattern}",)
             )
         ]
-        found = [id for id in found if os.path.isdir(f"{self.path}/runs/{id}")]
-        if not pattern or not found:
+        found = [id for id in found if pattern and is_run(id) and os.path.isdir(f"{self.path}/runs/{id}")]
+        if not found:
             for id, at in self.removed().items() if pattern else ():
                 if id.endswith(pattern):
                     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
@@ -476,11 +560,19 @@ class LocalStore:
     def removed(self) -> dict[str, float]:
         """Return the runs that garbage collection has removed, and when."""
         out = {}
-        with contextlib.suppress(OSError), open(f"{self.path}/removed.jsonl", "rb", opener=at_once) as file:
-            for line in file:
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    value = json.loads(line)
-                    out[str(value["run"])] = float(value["at"])
+        try:
+            lines = content(f"{self.path}/removed.jsonl", LARGE).split(b"\n")
+        except FileNotFoundError:
+            return {}
+        except PermissionError as error:
+            raise Denied(f"{self.path}/removed.jsonl") from error
+        except OSError:
+            return {}
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                value = parsed(line)
+                if is_run(value["run"]) and 0 <= value["at"] < LAST_DATE:
+                    out[value["run"]] = float(value["at"])
         return out
 
     def run(self, id: str) -> RunRecord | None:
@@ -511,35 +603,38 @@ class LocalStore:
 
         With `ends`, the starts of steps are left out of a run that has ended: each of them has its end.
         """
+        if not is_run(id):
+            return
         try:
-            with open(f"{self.path}/runs/{id}/journal.jsonl", "rb", opener=at_once) as file:
-                content = file.read()
+            lines = content(f"{self.path}/runs/{id}/journal.jsonl", LARGE).split(b"\n")
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            raise StoreDamaged(f"the journal of run {id} cannot be read: {error.strerror}") from error
-        lines = content.split(b"\n")
+            raise unreadable(f"the journal of run {id}", error) from error
         wrong = journal.damaged_line(lines)
+        event = of_json if journal.has_sums(lines) else checked.event  # with its sum a line is what was written
         if not wrong:
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # all at once is twice as fast
-                values = json.loads(b"[" + b",".join(lines[:-1]) + b"]")
+                values = parsed(b"[" + b",".join(lines[:-1]) + b"]")
                 if len(values) == len(lines) - 1:
                     for value in values:
                         journal.refuse_newer(value, id)
                     if ends and values and values[-1]["event"] == "run_ended":
                         values = [value for value in values if value["event"] != "step_started"]
-                    events = [of_json(value) for value in values]
-                    yield from events
-                    return
+                    events = [event(value) for value in values]
+                    if all(e.run == id for e in events if isinstance(e, RunStarted)):
+                        yield from events
+                        return
         for number, line in enumerate(lines[:-1], 1):
             with contextlib.suppress(ValueError, TypeError, AttributeError):
-                journal.refuse_newer(json.loads(line), id)
+                journal.refuse_newer(parsed(line), id)
             try:
-                if number == wrong:
+                found = event(parsed(line))
+                if number == wrong or (isinstance(found, RunStarted) and found.run != id):
                     raise ValueError
-                yield of_json(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise self._damaged_journal(id, number) from None
+            yield found
         if wrong:
             raise self._damaged_journal(id, wrong)
 
@@ -549,8 +644,10 @@ class LocalStore:
         )
 
     def _alive(self, id: str) -> bool:
+        if not is_run(id):
+            return False
         try:
-            fd = os.open(f"{self.path}/runs/{id}/lock", os.O_RDONLY | os.O_CLOEXEC)
+            fd = opened(f"{self.path}/runs/{id}/lock")
         except OSError:
             return False
         try:
@@ -563,14 +660,13 @@ class LocalStore:
 
     def running(self) -> list[str]:
         """Return the runs under way, newest first."""
-        rows = self.index.execute("SELECT id FROM runs WHERE status='running' ORDER BY seq DESC")
-        return [id for (id,) in rows.fetchall() if self._alive(id)]
+        rows = self.rows("SELECT id FROM runs WHERE status='running' ORDER BY seq DESC")
+        return [id for (id,) in rows if self._alive(id)]
 
     def owner(self, id: str) -> int:
         """Return the process id of a run's owner as it wrote it down, or 0."""
         try:
-            with open(f"{self.path}/runs/{id}/lock", "rb") as file:
-                return int(json.load(file)["pid"])
+            return int(parsed(content(f"{self.path}/runs/{id}/lock"))["pid"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0
 
@@ -588,7 +684,7 @@ class LocalStore:
         folder = f"{self.path}/runs/{run}/inbox"
         partial = f"{folder}/.{name}-{os.getpid()}"
         try:
-            with open(partial, "w") as file:
+            with open(opened(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
                 file.write(canonical(message))
             for number in range(1, 1000):
                 with contextlib.suppress(FileExistsError):
@@ -596,6 +692,8 @@ class LocalStore:
                     break
             os.unlink(partial)
         except OSError as error:
+            if error.errno in (*_IN_THE_WAY, errno.ENOENT):
+                raise StoreDamaged(f"{folder} cannot be written: {error.strerror}") from error
             raise EnvironmentFailure(f"{folder} cannot be written: {error.strerror}") from error
 
     def posted(self, run: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -623,7 +721,7 @@ class LocalStore:
             self._renew()
             rows = self.rows(query, (fingerprint, limit))
         for _, _, detail, _ in rows:
-            found = of_json(json.loads(detail))
+            found = of_json(parsed(detail))
             if isinstance(found, StepEnded):
                 yield found
 
@@ -667,7 +765,7 @@ class LocalStore:
     def runs(self, pipeline: str | None = None, limit: int | None = None) -> list[RunSummary]:
         try:
             return self._runs(pipeline, limit)
-        except (ValueError, TypeError):  # a summary that is none
+        except (ValueError, TypeError, KeyError):  # a summary that is none
             self._renew()
             return self._runs(pipeline, limit)
 
@@ -681,7 +779,9 @@ class LocalStore:
         )
         out = []
         for id, status, text in rows:
-            summary = json.loads(text)
+            summary = checked.summary(parsed(text))
+            if not (is_run(id) and type(status) is str):
+                raise ValueError(id)
             if status == "running" and (record := self.run(id)):
                 status = record.status
             out.append(RunSummary(run=id, status=status, **{"seconds": None, "exit_code": None, **summary}))
@@ -695,9 +795,9 @@ class LocalStore:
             return
         try:
             os.makedirs(f"{self.path}/groups", exist_ok=True)
-            fd = os.open(f"{self.path}/groups/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fd = opened(f"{self.path}/groups/{name}", os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise EnvironmentFailure(f"the store {self.path} cannot be written: {error.strerror}") from error
+            raise self._unwritable(error) from error
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -718,7 +818,7 @@ class LocalStore:
         if not self.exists:
             yield
             return
-        fd = os.open(f"{self.path}/format", os.O_RDONLY | os.O_CLOEXEC)
+        fd = opened(f"{self.path}/format")
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -733,12 +833,12 @@ class LocalStore:
     @contextlib.contextmanager
     def alone(self, patience: float, tell: Callable[[str], None]) -> Iterator[None]:
         """Have the store for this process; raises Moved if others still hold it after `patience` seconds."""
-        fd = os.open(f"{self.path}/format", os.O_RDONLY | os.O_CLOEXEC)
+        fd = opened(f"{self.path}/format")
         try:
             until, told = time.monotonic() + patience, False
             while True:
                 # A runner that does not know this lock shows by its run's.
-                alive = [id for id in sorted(os.listdir(f"{self.path}/runs")) if self._alive(id)]
+                alive = [id for id in sorted(self.folders()) if self._alive(id)]
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     if not alive:
@@ -766,24 +866,29 @@ class LocalStore:
 
     def read(self, digest: str) -> bytes:
         try:
-            with open(self.object(digest, "file"), "rb") as file:
-                content = file.read()
+            found = content(self.object(digest, "file"), LARGE)
         except OSError as error:
-            raise StoreDamaged(f"the stored file {digest} cannot be read: {error.strerror}") from error
-        if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
+            raise unreadable(f"the stored file {digest}", error) from error
+        if "sha256:" + hashlib.sha256(found).hexdigest() != digest:
             raise StoreDamaged(f"the stored file {digest} has other bytes")
-        return content
+        return found
 
     def entries(self, digest: str) -> list[tuple[str, str, str, int]]:
         """Return what a stored directory holds: path, kind (file exec dir link), content, size."""
-        with open(self.object(digest, "dir"), encoding="utf-8", errors="surrogateescape") as file:
-            manifest = json.load(file)
-        if manifest["format"] > MANIFEST_FORMAT:
+        name = f"trees/{digest[7:]}"
+        try:
+            text = content(self.object(digest, "dir"), LARGE).decode("utf-8", "surrogateescape")
+            found = checked.manifest(parsed(text))
+        except OSError as error:
+            raise unreadable(f"the manifest {name}", error) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamaged(f"{name} is not a manifest") from error
+        if found["format"] > MANIFEST_FORMAT:
             raise EnvironmentFailure(
-                f"the manifest trees/{digest[7:]} has format {manifest['format']}; this runner knows {MANIFEST_FORMAT}",
+                f"the manifest {name} has format {found['format']}; this runner knows {MANIFEST_FORMAT}",
                 help="use the runner that wrote it, or a newer one",
             )
-        return [tuple(entry) for entry in manifest["entries"]]
+        return [tuple(entry) for entry in found["entries"]]
 
     def damaged(self, artifacts: Iterable[tuple[str, str]], whole: bool) -> list[Damage]:
         found = []
@@ -822,6 +927,8 @@ class LocalStore:
                     return ""
                 self._noted.pop(path, None)  # of objects only what is right is kept
                 return "has other bytes"
+        except PermissionError as error:
+            raise Denied(path) from error
         except OSError as error:
             return f"cannot be read ({error.strerror})"
         return "is missing"
@@ -850,8 +957,9 @@ class LocalStore:
         """No longer offer successes whose outputs have these digests."""
         for digest in digests:
             for seq, detail in self.rows("SELECT seq, detail FROM successes WHERE instr(detail, ?)", (digest,)):
-                if any(digest == found for found, _ in artifacts(json.loads(detail)["outputs"].values())):
-                    self.index.execute("DELETE FROM successes WHERE seq=?", (seq,))
+                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # a row that is damaged
+                    if any(digest == found for found, _ in artifacts(parsed(detail)["outputs"].values())):
+                        self.index.execute("DELETE FROM successes WHERE seq=?", (seq,))
 
     def digest(self, path: str, trust: bool = True) -> str:
         """Return a file's digest; where size, inode and times are as noted, without reading it again."""
@@ -882,7 +990,10 @@ class LocalStore:
             noted = next(
                 (mark for (mark,) in self.rows("SELECT mark FROM files WHERE path=? AND digest=?", (path, digest))), ""
             )
-        return [int(number) for number in noted.split()] if noted else None
+        try:
+            return [int(number) for number in noted.split()] if noted else None
+        except (ValueError, AttributeError):
+            return None  # a row that is damaged
 
     def note(self, path: str, digest: str) -> tuple[str, str, str]:
         """Return the row that says an object's file is what its name says: nobody writes to it after the rename."""
@@ -932,7 +1043,11 @@ def login(uid: int) -> str:
 
 def _messages(folder: str, known: Container[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the messages of an inbox that are not known; who wrote each, and when, is what the file system says."""
-    for name in sorted(os.listdir(folder)):
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    for name in names:
         if name.startswith(".") or name in known:
             continue
         try:  # a link would bring somebody else's file, a pipe would have to be waited for
@@ -951,8 +1066,8 @@ def _messages(folder: str, known: Container[str]) -> Iterator[tuple[str, Mapping
             continue
         with open(fd, "rb") as file:
             try:
-                message = json.loads(file.read(_MESSAGE_LIMIT))
-            except (ValueError, RecursionError):
+                message = parsed(file.read(_MESSAGE_LIMIT))
+            except ValueError:
                 message = None
         if isinstance(message, dict):
             message.pop("unreadable", None)
@@ -1011,13 +1126,11 @@ class LocalLedger:
         self.ballast = self._ballast()
         if new:
             os.mkdir(f"{self.folder}/inbox")
-        self.lock = os.open(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.lock = opened(f"{self.folder}/lock", os.O_RDWR | os.O_CREAT)
         self._own(new)
         os.write(self.lock, canonical({"pid": os.getpid()}).encode())
-        self.journal = os.open(
-            f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-        )
-        self.claims = os.open(f"{store.path}/claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.journal = opened(f"{self.folder}/journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.claims = opened(f"{store.path}/claims", os.O_RDWR | os.O_CREAT)
         self.size = os.fstat(self.journal).st_size  # of what is told
         self.room = 0  # up to where it is kept
         self._keep_room()
@@ -1038,11 +1151,11 @@ class LocalLedger:
                 time.sleep(0.01)
         os.ftruncate(self.lock, 0)
         if not new:  # a torn last line is taken away, so that what is appended begins a line of its own
-            with open(f"{self.folder}/journal.jsonl", "r+b") as file:
-                content = file.read()
-                if not content.endswith(b"\n"):
-                    file.truncate(content.rfind(b"\n") + 1)
-            self.sum = journal.last_sum(content)
+            with open(opened(f"{self.folder}/journal.jsonl", os.O_RDWR), "r+b") as file:
+                told = file.read()
+                if not told.endswith(b"\n"):
+                    file.truncate(told.rfind(b"\n") + 1)
+            self.sum = journal.last_sum(told)
 
     def _ballast(self) -> int:
         """Take room for the end of the run. The file has no name: its room is free as soon as nobody holds it."""

@@ -16,14 +16,18 @@ from typing import Any
 
 from ..errors import EnvironmentFailure, Moved, StoreDamaged, UsageError, suggest
 from ..values import digest_of
-from . import sync_folder
+from . import checked, sync_folder
+from .reading import Denied, content, opened, parsed, unreadable
 
 FORMAT = 1
+_NUMBERED = re.compile(r"([1-9][0-9]{0,8})\.json")
 STATUSES = ("pending", "approved", "rejected")
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "format": int, "group": str, "version": int, "status": str, "metrics": dict, "metadata": dict, "model": dict,
     "run": str, "step": str, "pipeline": str, "at": (int, float), "history": list,
 }  # fmt: skip
+_OF_MODEL = ("digest", "name", "run", "step", "output")
+_MEND_FOLDER = "bring the folder back from a backup, or move away what is in its place: no model is registered then"
 _MEND = "bring the file back from a backup, or move it away: the version is then gone"
 
 
@@ -49,9 +53,15 @@ def register(folder: str, version: Mapping[str, Any]) -> int:
 
 def groups(folder: str) -> list[str]:
     """Return the names of all groups."""
-    with contextlib.suppress(FileNotFoundError):
+    try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    return []
+    except FileNotFoundError:
+        if os.path.islink(folder):
+            raise StoreDamaged(f"{folder} is a link that leads nowhere", help=_MEND_FOLDER) from None
+        return []
+    except OSError as error:
+        found = unreadable(folder, error)
+        raise found if isinstance(found, Denied) else StoreDamaged(found.text, help=_MEND_FOLDER) from error
 
 
 def versions(folder: str, group: str) -> list[dict[str, Any]]:
@@ -104,7 +114,7 @@ def decide(folder: str, group: str, number: int, status: str, by: str, comment: 
 
 @contextlib.contextmanager
 def _locked(place: str) -> Iterator[None]:
-    fd = os.open(f"{place}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = opened(f"{place}/.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -113,18 +123,23 @@ def _locked(place: str) -> Iterator[None]:
 
 
 def _numbers(place: str) -> list[int]:
-    return sorted(int(found[1]) for name in os.listdir(place) if (found := re.fullmatch(r"(\d+)\.json", name)))
+    try:
+        return sorted(int(found[1]) for name in os.listdir(place) if (found := _NUMBERED.fullmatch(name)))
+    except OSError as error:
+        raise unreadable(place, error) from error
 
 
 def _read(place: str, number: int) -> dict[str, Any]:
     try:
-        with open(f"{place}/{number}.json", encoding="utf-8") as file:
-            value = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreDamaged(f"{place}/{number}.json cannot be read: {error}", help=_MEND) from error
+        value = parsed(content(f"{place}/{number}.json"))
+    except PermissionError as error:
+        raise Denied(f"{place}/{number}.json") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise StoreDamaged(f"{place}/{number}.json cannot be read: {why}", help=_MEND) from error
     if isinstance(value, dict) and isinstance(value.get("format"), int) and value["format"] > FORMAT:
         raise EnvironmentFailure(f"{place}/{number}.json has format {value['format']}; this runner knows {FORMAT}")
-    if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in _FIELDS.items()):
+    if not isinstance(value, dict) or not _is_version(value, number):
         raise StoreDamaged(f"{place}/{number}.json is not a version of a model", help=_MEND)
     checksum = value.pop("checksum", None)
     # Without one it was written before there were any, or the name of that field was changed.
@@ -133,10 +148,29 @@ def _read(place: str, number: int) -> dict[str, Any]:
     return value
 
 
+def _is_version(value: Mapping[str, Any], number: int) -> bool:
+    """Whether all fields are there, each of its type."""
+    if not all(isinstance(value.get(name), kind) for name, kind in _FIELDS.items()):
+        return False
+    return (
+        value["version"] == number and value["status"] in STATUSES and checked.is_date(value["at"])
+        and all(map(checked.is_number, value["metrics"].values()))
+        and checked.is_output(value["model"]) and all(isinstance(value["model"].get(n), str) for n in _OF_MODEL)
+        and isinstance(value["model"].get("size"), int) and all(map(_is_decision, value["history"]))
+    )  # fmt: skip
+
+
+def _is_decision(value: object) -> bool:
+    return (
+        isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("status", "by", "comment"))
+        and checked.is_date(value.get("at"))
+    )  # fmt: skip
+
+
 def _write(place: str, number: int, value: Mapping[str, Any]) -> None:
     """Write a version: afterwards the file is as it was, or all of this, also at a power cut."""
     partial = f"{place}/.{number}-{os.getpid()}"
-    with open(partial, "w", encoding="utf-8") as file:
+    with open(opened(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8") as file:
         file.write(json.dumps({**value, "checksum": digest_of(value)}, indent=1, ensure_ascii=True) + "\n")
         file.flush()
         os.fsync(file.fileno())

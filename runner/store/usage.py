@@ -9,6 +9,7 @@ from dataclasses import field
 from ..frozen import frozen
 from .garbage import measure as measured
 from .local import LocalStore
+from .reading import unreadable
 
 PARTS = ("objects", "trees", "runs", "models", "compiled", "environments", "tmp", "quarantine")
 
@@ -31,8 +32,15 @@ def measure(store: LocalStore) -> Usage:
     if not store.exists:
         return Usage(store.path)
     parts = {name: measured(f"{store.path}/{name}") for name in PARTS}
-    rest = [measured(f"{store.path}/{name}") for name in sorted(os.listdir(store.path)) if name not in PARTS]
+    rest = [measured(f"{store.path}/{name}") for name in _names(store.path) if name not in PARTS]
     parts["other"] = sum(count for count, _ in rest), sum(size for _, size in rest)
     place = f"{store.path}/quarantine"
-    aside = {name: measured(f"{place}/{name}")[1] for name in sorted(os.listdir(place))}
+    aside = {name: measured(f"{place}/{name}")[1] for name in _names(place)}
     return Usage(store.path, parts, aside)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise unreadable(folder, error) from error

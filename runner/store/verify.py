@@ -15,12 +15,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import EnvironmentFailure, StoreDamaged
-from ..executors.files import at_once
 from ..fingerprint import artifacts
 from ..gate import GOOD
 from ..record import Event, StepEnded, fold, to_json
 from ..values import canonical
-from . import Damage, garbage, models
+from . import Damage, garbage, models, rights
+from .checked import is_run
+from .reading import Denied, content
 
 if TYPE_CHECKING:
     from .local import LocalStore
@@ -52,10 +53,9 @@ def _told_apart(store: LocalStore, found: list[Damage]) -> list[Damage]:
 
 
 def _format(store: LocalStore) -> Iterator[Damage]:
-    with open(f"{store.path}/format", "rb", opener=at_once) as file:
-        content = file.read()
-    if not re.fullmatch(rb"[1-9]\d*\n", content):
-        yield Damage("", f"format is {content[:40]!r}")
+    found = content(f"{store.path}/format")
+    if not re.fullmatch(rb"[1-9]\d*\n", found):
+        yield Damage("", f"format is {found[:40]!r}")
 
 
 def _entries(path: str, store: LocalStore, wrong: list[Damage]) -> list[os.DirEntry[str]]:
@@ -63,8 +63,20 @@ def _entries(path: str, store: LocalStore, wrong: list[Damage]) -> list[os.DirEn
     try:
         return sorted(os.scandir(path), key=lambda entry: entry.name)
     except OSError as error:
+        if isinstance(error, PermissionError) and rights.foreign(path):
+            raise Denied(path) from error
         wrong.append(Damage("", f"{os.path.relpath(path, store.path)} cannot be read ({error.strerror})"))
         return []
+
+
+def _wrong(store: LocalStore, digest: str, kind: str) -> str:
+    """Return what is wrong with stored bytes; what the owner of a file may not read is wrong, too."""
+    try:
+        return store.wrong(digest, kind, True)
+    except Denied as error:
+        if rights.foreign(error.path):
+            raise
+        return "cannot be read (Permission denied)"
 
 
 def _objects(store: LocalStore) -> Iterator[Damage]:
@@ -76,7 +88,7 @@ def _objects(store: LocalStore) -> Iterator[Damage]:
                 known = _NAME.fullmatch(entry.name) and folder.name == entry.name[:2] and algorithm.name == "sha256"
                 if not known:
                     yield Damage("", f"{path} is no object", path)
-                elif wrong := store.wrong(f"sha256:{entry.name}", "file", True):
+                elif wrong := _wrong(store, f"sha256:{entry.name}", "file"):
                     yield Damage(f"sha256:{entry.name}", f"{path} {wrong}", path)
     yield from unread
 
@@ -88,12 +100,17 @@ def _manifests(store: LocalStore) -> Iterator[Damage]:
         if not _NAME.fullmatch(entry.name):
             yield Damage("", f"{path} is no manifest", path)
             continue
-        if wrong := store.wrong(digest, "dir", True):
+        if wrong := _wrong(store, digest, "dir"):
             yield Damage(digest, f"{path} {wrong}", path)
             continue
-        for name, kind, content, _ in store.entries(digest):
-            if kind in ("file", "exec") and not os.path.lexists(store.object(content, "file")):
-                yield Damage(content, f"{name} of trees/{digest[7:15]} is missing", inside=digest)
+        try:
+            entries = store.entries(digest)
+        except StoreDamaged as error:
+            yield Damage(digest, error.text, path)
+            continue
+        for name, kind, inner, _ in entries:
+            if kind in ("file", "exec") and not os.path.lexists(store.object(inner, "file")):
+                yield Damage(inner, f"{name} of trees/{digest[7:15]} is missing", inside=digest)
     yield from unread
 
 
@@ -103,13 +120,18 @@ def _runs(store: LocalStore, rows: _Rows) -> Iterator[Damage]:
     there = set()
     for entry in _entries(f"{store.path}/runs", store, unread):
         id = entry.name
-        if not entry.is_dir(follow_symlinks=False):
+        if not entry.is_dir(follow_symlinks=False) or not is_run(id):
             yield Damage("", f"runs/{id} is no run", f"runs/{id}")
             continue
         there.add(id)
         try:
             events = list(store.events(id))
         except StoreDamaged as error:
+            yield Damage("", error.text, f"runs/{id}")
+            continue
+        except Denied as error:
+            if rights.foreign(f"{entry.path}/journal.jsonl"):
+                raise
             yield Damage("", error.text, f"runs/{id}")
             continue
         record = fold(events)
@@ -133,14 +155,19 @@ def _runs(store: LocalStore, rows: _Rows) -> Iterator[Damage]:
 
 def _models(store: LocalStore) -> Iterator[Damage]:
     folder = f"{store.path}/models"
-    for group in models.groups(folder):
-        for number in models.numbers(folder, group):
-            try:
-                model = models.version(folder, group, number)["model"]
-                if not os.path.lexists(store.object(model["digest"], model["type"])):
-                    yield Damage(model["digest"], f"the model of {group} version {number} is missing")
-            except (StoreDamaged, OSError) as error:
-                yield Damage("", getattr(error, "text", str(error)))
+    try:
+        groups = models.groups(folder)
+        numbers = [(group, number) for group in groups for number in models.numbers(folder, group)]
+    except StoreDamaged as error:
+        yield Damage("", error.text)
+        return
+    for group, number in numbers:
+        try:
+            model = models.version(folder, group, number)["model"]
+            if not os.path.lexists(store.object(model["digest"], model["type"])):
+                yield Damage(model["digest"], f"the model of {group} version {number} is missing")
+        except (StoreDamaged, OSError) as error:
+            yield Damage("", getattr(error, "text", str(error)))
 
 
 def _plans(store: LocalStore) -> Iterator[Damage]:
@@ -150,14 +177,15 @@ def _plans(store: LocalStore) -> Iterator[Damage]:
         if entry.name == "open":
             continue
         try:
-            with open(entry.path, "rb") as file:
-                run = file.read(200).decode("ascii", "replace")
+            run = content(entry.path).decode("ascii", "replace")
         except OSError as error:
             yield Damage("", f"plans/{entry.name} cannot be read ({error.strerror})")
             continue
         id = run.removesuffix("\n")
-        if run and not (run.endswith("\n") and (id in removed or os.path.isdir(f"{store.path}/runs/{id}"))):
-            yield Damage("", f"plans/{entry.name[:8]} names {id!r}, which is no run")
+        if run and not (
+            run.endswith("\n") and (id in removed or (is_run(id) and os.path.isdir(f"{store.path}/runs/{id}")))
+        ):
+            yield Damage("", f"plans/{entry.name[:8]} names {id[:40]!r}, which is no run")
     yield from unread
 
 
@@ -192,8 +220,10 @@ class _Rows:
                     self._wrong(f"a result of {row[1]} in run {run} is not what was entered")
                 self.successes.setdefault(run, []).append(tuple(row))
             self._files(index.execute("SELECT path, mark, digest FROM files").fetchall())
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError) as error:
             self._wrong(str(error))
+        except StoreDamaged as error:  # it has to be rebuilt, and a journal is damaged: that is listed as its run's
+            self._wrong(error.text)
 
     def _wrong(self, what: str) -> None:
         self.damage.append(Damage("", f"the index is damaged: {what}", self.NAME))
