@@ -625,7 +625,9 @@ def earlier(made: Plan, store: Store) -> str | None:
     """Return the run that has all that the plan would do, if the request is unchanged."""
     for run in store.same_request(made.request_digest):
         record = store.run(run)
-        if record is not None and unchanged(made, record):
+        if record is None or any(store.elsewhere(ended) for ended in record.steps.values()):
+            continue
+        if unchanged(made, record):
             return run
     return None
 
@@ -744,6 +746,12 @@ def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tupl
     moved = "select its steps in a new run, with this one as `reference`"
     if pipeline.digest != started.definition:
         raise Moved(f"{started.path} has changed since run {record.id} began to wait", help=moved)
+    for ended in record.steps.values():
+        if place := store.elsewhere(ended):
+            raise Moved(
+                f"step {ended.step} of run {record.id} was made outside the sandbox, in {place}",
+                help=f"resume the run there, or {moved}",
+            )
     request = request_of_json(started.request)
     asked = _asked(project, pipeline, request, None)
     params = {name: widen(pipeline.params[name], value) for name, value in started.params.items()}
@@ -794,7 +802,7 @@ def end_waiting(store: LocalStore, record: RunRecord, by: str) -> None:
 
 def open_store(project: Project, settings: Settings, given: str | None, create: bool) -> LocalStore:
     """Return the store: --store, else RUNNER_STORE, else runner.toml, else .runner of the project root."""
-    return LocalStore(store_path(project, settings, given), create)
+    return LocalStore(store_path(project, settings, given), create, project.root)
 
 
 def store_path(project: Project, settings: Settings, given: str | None) -> str:

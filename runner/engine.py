@@ -696,6 +696,11 @@ class _Engine:
             reads=tuple((r.step, r.output, r.digest, r.run) for r in evaluated.reads), produced_by=self.run, **more,
         )  # fmt: skip
 
+    def _outside(self, step: Step) -> dict[str, str]:
+        """Return why a step was not kept to what it declares, and the checkout whose files it could read."""
+        why = unsealed(step)
+        return {"unsealed": why, "checkout": self.workshop.root} if why else {}
+
     def _attempt(self, step: Step, evaluated: Evaluated) -> None:
         attempt = self.attempts[step.name] = self.attempts.get(step.name, 0) + 1
         self.first_start.setdefault(step.name, time.monotonic())
@@ -954,7 +959,7 @@ class _Engine:
         self.end(
             self._success(
                 step, evaluated, status="failed", cause=outcome.cause, reason=outcome.message, attempt=outcome.attempt, seconds=round(outcome.seconds, 6),
-                exit_code=outcome.exit_code, signal=outcome.signal, tail=outcome.tail[-2000:], notes=notes, unsealed=unsealed(step),
+                exit_code=outcome.exit_code, signal=outcome.signal, tail=outcome.tail[-2000:], notes=notes, **self._outside(step),
             )
         )  # fmt: skip
 
@@ -1003,7 +1008,7 @@ class _Engine:
             self._success(
                 step, evaluated, status="succeeded", attempt=outcome.attempt, seconds=round(outcome.seconds, 6), exit_code=outcome.exit_code,
                 outputs={name: outputs[name] for name in step.outputs if name in outputs},
-                metrics={name: value for name, value in values.items() if step.outputs[name].metric}, notes=notes, unsealed=unsealed(step),
+                metrics={name: value for name, value in values.items() if step.outputs[name].metric}, notes=notes, **self._outside(step),
             )
         )  # fmt: skip
 

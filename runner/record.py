@@ -97,6 +97,7 @@ class StepEnded(Event):
     notes: tuple[str, ...] = ()
     tail: str = ""  # the end of what a failed step printed
     unsealed: str = ""  # why it could read and write what it does not declare
+    checkout: str = ""  # of such a step: the project's folder, whose other files its result may depend on
     answered: float = 0.0  # UTC seconds, when a step that waited was answered; the run may have gone on much later
 
     @property
@@ -116,6 +117,17 @@ class StepEnded(Event):
             self.status == "succeeded" and bool(self.fingerprint) and self.recipe.get("kind") not in NO_RESULT
             and (bool(self.outputs) or self.taken is None)
         )  # fmt: skip
+
+    def elsewhere(self, checkout: str, private: bool) -> str:
+        """Return the other checkout that this result belongs to, or "" where it may be taken in `checkout`.
+
+        A result made in the sandbox may be taken anywhere. Records of earlier versions do not name a checkout: in a
+        store that lies in this one (`private`) it was this one.
+        """
+        if not self.unsealed or not checkout:
+            return ""
+        made_in = self.checkout or (checkout if private else "a checkout that its record does not name")
+        return "" if made_in == checkout else made_in
 
     def before(self) -> Before:
         return Before(

@@ -31,10 +31,13 @@ class Past(Protocol):
         """Return a run by its whole id."""
 
     def success(self, fingerprint: str) -> StepEnded | None:
-        """Return the newest stored success of a fingerprint."""
+        """Return the newest stored success of a fingerprint that may be taken in this checkout."""
 
     def successes(self, fingerprint: str) -> Iterator[StepEnded]:
-        """Yield all stored successes of a fingerprint, newest first."""
+        """Yield all stored successes of a fingerprint that may be taken in this checkout, newest first."""
+
+    def elsewhere(self, ended: StepEnded) -> str:
+        """Return the other checkout that a result belongs to, since it was made outside the sandbox, or ""."""
 
     def newest(self, pipeline: str) -> Mapping[str, str]:
         """Return the run that has the newest success of each step of a pipeline."""

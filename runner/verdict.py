@@ -88,8 +88,28 @@ class _Judge:
         return self.out
 
     def _keep(self, name: str, now: Before | None, verdict: Verdict) -> None:
+        now, verdict = self._from_elsewhere(name, now, verdict)
         self.now[name] = now
         self.out.verdicts[name] = verdict
+
+    def _from_elsewhere(self, name: str, now: Before | None, verdict: Verdict) -> tuple[Before | None, Verdict]:
+        """What was made outside the sandbox in another checkout is not known to be what this one would make.
+
+        A result of this checkout, or of the sandbox, with the same content proves it none the less.
+        """
+        results = [] if name in self.case.request.assume else [made.ended for made in self.sources.made[name]]
+        places = sorted({place for ended in results if (place := self.today.past.elsewhere(ended))})
+        if not places or verdict.word == "same-by-evidence":
+            return now, verdict
+        found = results[0]
+        if verdict.word == "same":
+            for success in self.today.past.successes(found.fingerprint):
+                if content(success) == content(found):
+                    return now, Verdict("same-by-evidence", evidence=success.produced_by)
+        causes = (*(Cause("env", "checkout", place, "this one") for place in places), *verdict.causes)
+        mark = _mark([name, "checkout", places, found.fingerprint, verdict.cause])
+        unknown = Verdict("unknown", causes, mark, accepted=self.case.accepts(name, mark))
+        return (found.before() if unknown.accepted else None), unknown
 
     def _ask(self, step: Step, made: Made) -> None:
         """Ask what let the step start, or kept it from that; where it decides otherwise, nobody knows what would be left."""

@@ -16,8 +16,7 @@ from ..record import EVENTS, Event, of_json
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # an id is the name of a folder
 _DIGEST = re.compile(r"[a-z0-9]{1,20}:[0-9a-f]{1,128}|")
 LAST_DATE = 253_402_300_799  # seconds
-_LEAST, _MOST = -(10**12), 10**12  # of seconds and counts
-_MOST_BYTES = 1 << 62
+_MOST = 1 << 62  # of counts, bytes and seconds
 
 Check = Callable[[Any], bool]
 
@@ -64,11 +63,11 @@ def _flag(value: Any) -> bool:
 
 
 def _count(value: Any) -> bool:
-    return type(value) is int and _LEAST < value < _MOST
+    return type(value) is int and -_MOST < value < _MOST
 
 
 def is_number(value: Any) -> bool:
-    return type(value) in (float, int) and bool(_LEAST < value < _MOST)
+    return type(value) in (float, int) and bool(-_MOST < value < _MOST)
 
 
 def is_date(value: Any) -> bool:
@@ -114,7 +113,7 @@ def is_output(value: Any) -> bool:
     size = value.get("size", 0)
     return (
         type(value["digest"]) is str and bool(_DIGEST.fullmatch(value["digest"]))
-        and type(size) is int and 0 <= size < _MOST_BYTES and type(value.get("name", "")) is str
+        and type(size) is int and 0 <= size < _MOST and type(value.get("name", "")) is str
     )  # fmt: skip
 
 

@@ -61,10 +61,13 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # 32, none that are mistaken for
 
 
 class LocalStore:
-    """The store in the directory `path`. With `create` it is made if it is not there; else it reads as empty."""
+    """The store in the directory `path`. With `create` it is made if it is not there; else it reads as empty.
 
-    def __init__(self, path: str, create: bool) -> None:
-        self.path = path
+    `checkout` is the folder of the project that asks: what was made outside the sandbox in another one is not offered.
+    """
+
+    def __init__(self, path: str, create: bool, checkout: str = "") -> None:
+        self.path, self.checkout = path, checkout
         self._connection: sqlite3.Connection | None = None
         self._copied = False  # whether the index is a copy in memory, since it cannot be written
         self._records: dict[str, RunRecord | None] = {}
@@ -709,10 +712,18 @@ class LocalStore:
             yield id
 
     def success(self, fingerprint: str) -> StepEnded | None:
-        return next(self._successes(fingerprint, 1), None)
+        newest = next(self._successes(fingerprint, 1), None)
+        if newest is not None and self.elsewhere(newest):
+            return next(self.successes(fingerprint), None)
+        return newest
 
     def successes(self, fingerprint: str) -> Iterator[StepEnded]:
-        return self._successes(fingerprint, -1)
+        return (found for found in self._successes(fingerprint, -1) if not self.elsewhere(found))
+
+    def elsewhere(self, ended: StepEnded) -> str:
+        if not ended.unsealed:
+            return ""
+        return ended.elsewhere(self.checkout, os.path.realpath(self.path).startswith(f"{self.checkout}/"))
 
     def _successes(self, fingerprint: str, limit: int) -> Iterator[StepEnded]:
         query = "SELECT run, step, detail, sum FROM successes WHERE fingerprint=? ORDER BY seq DESC LIMIT ?"

@@ -24,6 +24,7 @@ class MemoryStore:
         self.plans: dict[str, str] = {}  # digest -> run
         self.versions: list[Mapping[str, Any]] = []  # of models
         self.claims: dict[str, str] = {}  # fingerprint -> run
+        self.checkout = ""
 
     def begin(self, plan: str = "") -> tuple[str, MemoryLedger]:
         if plan and self.plans.setdefault(plan, f"r{len(self.journals) + 1}") in self.journals:
@@ -93,6 +94,7 @@ class MemoryStore:
                     and event.status == "succeeded"
                     and event.fingerprint == fingerprint
                     and event.is_result
+                    and not self.elsewhere(event)
                 ):
                     yield event
 
@@ -103,6 +105,9 @@ class MemoryStore:
             if record and record.started.pipeline == pipeline:
                 found |= {name: id for name, ended in record.steps.items() if ended.is_result}
         return found
+
+    def elsewhere(self, ended: StepEnded) -> str:
+        return ended.elsewhere(self.checkout, private=False)
 
     def durations(self, pipeline: str, rows: int) -> dict[str, list[float]]:
         out: dict[str, list[float]] = {}

@@ -154,7 +154,6 @@ def _is_version(value: Mapping[str, Any], number: int) -> bool:
         return False
     return (
         value["version"] == number and value["status"] in STATUSES and checked.is_date(value["at"])
-        and all(map(checked.is_number, value["metrics"].values()))
         and checked.is_output(value["model"]) and all(isinstance(value["model"].get(n), str) for n in _OF_MODEL)
         and isinstance(value["model"].get("size"), int) and all(map(_is_decision, value["history"]))
     )  # fmt: skip
