@@ -12,6 +12,7 @@ from .frozen import frozen
 
 SHOWN = 20  # diagnostics printed before the rest is only counted
 MANY = 200  # mistakes of one stage after which nobody looks for more: each costs a search for its place and remedy
+_WORD = re.compile(r"\S{1001,}")  # a name that is too long
 _LONGEST = 1000  # characters of a text that is shown; what a file says in a name may have millions
 
 
@@ -57,7 +58,7 @@ class RunnerError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        text = _shown(self.text)
+        text = _shown(_WORD.sub(lambda found: _short(found[0]), self.text))
         head = f"error[{self.code}]: {text}" if self.code else f"error: {text}"
         return f"{head}\n  = help: {_shown(self.help)}" if self.help else head
 

@@ -72,7 +72,10 @@ def test_what_another_checkout_made_outside_the_sandbox_is_not_looked_up_by_a_ru
     assert one.runner("apply", "p.yaml").code == 0
     two.write(p_yaml=(two.root / "p.yaml").read_text().replace("echo same", "echo other"))
     answer = two.runner("apply", "p.yaml")
-    assert [line.split(" in ")[0] for line in answer.out.splitlines() if line.startswith("  u: ")] == ["  u: started", "  u: ok"]
+    assert [line.split(" in ")[0] for line in answer.out.splitlines() if line.startswith("  u: ")] == [
+        "  u: started",
+        "  u: ok",
+    ]
 
 
 def test_reuse_of_it_needs_a_decision_that_names_the_checkout_and_can_be_accepted(checkouts):

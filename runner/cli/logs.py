@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..console import the_store
+from ..store import reading
 from .options import complete_runs, epilog, output_option, store_option
 
 if TYPE_CHECKING:
@@ -80,9 +82,12 @@ def _files(opened: LocalStore, id: str, step: str) -> list[tuple[int, str]]:
         id = ended.produced_by
     folder = f"{opened.path}/runs/{id}/logs/{file_name(step)}"
     try:
-        found = [int(name.removesuffix(".log")) for name in os.listdir(folder)]
+        names = os.listdir(folder)
+    except PermissionError as error:
+        raise reading.Denied(folder) from error
     except OSError:
         return []
+    found = [int(name.removesuffix(".log")) for name in names if re.fullmatch(r"[1-9][0-9]{0,8}\.log", name)]
     return [(number, f"{folder}/{number}.log") for number in sorted(found)]
 
 
@@ -90,7 +95,11 @@ def _copy(path: str, offset: int) -> int:
     """Print a log from `offset`; return where it ended. For a person, what would move the cursor is made visible."""
     sys.stdout.flush()
     terminal = sys.stdout.isatty()
-    with open(path, "rb") as file:
+    try:
+        fd = reading.opened(path)
+    except OSError as error:
+        raise reading.unreadable(f"the log {path}", error) from error
+    with open(fd, "rb") as file:
         file.seek(offset)
         while content := file.read(1 << 16):
             offset += len(content)
@@ -115,7 +124,7 @@ def _follow(opened: LocalStore, id: str, wanted: list[str]) -> None:
         over = record is None or record.finished or all(n in record.steps for n in wanted)
         for name in wanted:
             for number, path in _files(opened, id, name):
-                if os.path.getsize(path) > offsets.get(path, 0):
+                if os.lstat(path).st_size > offsets.get(path, 0):
                     if path != last:
                         _head(name, number, len(wanted) > 1)
                         last = path

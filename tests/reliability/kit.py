@@ -18,11 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from threading import Thread, Timer
+from typing import Any, NoReturn
 
 import runner.store.local  # noqa: F401 (loaded before a fork)
 from runner import cli
@@ -49,27 +49,64 @@ def run(folder: Path, *args: str, **more: Any) -> subprocess.CompletedProcess[st
 
 def ask(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run a command that only reads, in a fork of this process: the matrices ask often, and a start takes long."""
+    done = _forked(folder, args)
+    assert "Traceback (most recent call last)" not in done.stderr, done.stderr
+    return done
+
+
+def answered(folder: Path, *args: str, warm: Path | None = None, uid: int = 0) -> tuple[int, str]:
+    """Run a command in a fork; return its exit code, and all that it printed. One that hangs is killed: -9.
+
+    With `uid` it is run by that user. What the program imports may lie where that user may not read: before, the same
+    command is run in the folder `warm`.
+    """
+    done = _forked(folder, args, warm, uid)
+    return done.returncode, done.stdout + done.stderr
+
+
+def _forked(
+    folder: Path, args: Sequence[str], warm: Path | None = None, uid: int = 0
+) -> subprocess.CompletedProcess[str]:
     importlib.import_module(f"runner.cli.{args[0]}")
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if pid == 0:
-            code = 70
-            try:
-                os.chdir(folder)
-                os.dup2(out.fileno(), 1)
-                os.dup2(err.fileno(), 2)
-                sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-                for name in [n for n in os.environ if n.startswith("RUNNER_")]:
-                    del os.environ[name]
-                code = cli.run(list(args))
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
+            _child(folder, args, (out.fileno(), err.fileno()), warm, uid)
+        timer = Timer(60, os.kill, (pid, 9))
+        timer.start()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        texts = [(file.seek(0), file.read().decode())[1] for file in (out, err)]
-    assert "Traceback (most recent call last)" not in texts[1], texts[1]
+        timer.cancel()
+        texts = [(file.seek(0), file.read().decode("utf-8", "replace"))[1] for file in (out, err)]
     return subprocess.CompletedProcess(args, code, *texts)
+
+
+def _child(folder: Path, args: Sequence[str], streams: tuple[int, int], warm: Path | None, uid: int) -> NoReturn:
+    code = 70
+    try:
+        for name in [n for n in os.environ if n.startswith("RUNNER_")]:
+            del os.environ[name]
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        if warm:
+            os.chdir(warm)
+            _print_to((os.open(os.devnull, os.O_WRONLY),) * 2)
+            cli.run(list(args))
+        _print_to(streams)
+        os.chdir(folder)
+        if uid:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+        code = cli.run(list(args))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _print_to(streams: tuple[int, int]) -> None:
+    for number, stream in enumerate(streams, 1):
+        os.dup2(stream, number)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def start(folder: Path, *args: str, **more: Any) -> subprocess.Popen[str]:
