@@ -130,7 +130,9 @@ def _rights(path: str) -> Check:
     try:
         rights.refuse_unwritable(path)
     except RunnerError as error:
-        return Check("store", "fail", f"{path}, format 1: {error.text}", f"{error.help}; runs, show, logs, plan need none")
+        return Check(
+            "store", "fail", f"{path}, format 1: {error.text}", f"{error.help}; runs, show, logs, plan need none"
+        )
     return Check("store", "ok", f"{path}, format 1")
 
 
