@@ -613,6 +613,8 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
+            if error.errno == errno.EINVAL:  # a link or a pipe is no journal: the run has lost its own
+                return
             raise unreadable(f"the journal of run {id}", error) from error
         wrong = journal.damaged_line(lines)
         event = of_json if journal.has_sums(lines) else checked.event  # with its sum a line is what was written
@@ -1077,8 +1079,8 @@ def _messages(folder: str, known: Container[str]) -> Iterator[tuple[str, Mapping
             continue
         with open(fd, "rb") as file:
             try:
-                message = parsed(file.read(_MESSAGE_LIMIT))
-            except ValueError:
+                message = json.loads(file.read(_MESSAGE_LIMIT))  # what is wrong in it, the step that waits says
+            except (ValueError, RecursionError):
                 message = None
         if isinstance(message, dict):
             message.pop("unreadable", None)

@@ -36,10 +36,11 @@ def opened(path: str, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise OSError(errno.EINVAL, _LINK if error.errno == errno.ELOOP else _OTHER, path) from None
         raise
-    if stat.S_ISREG(os.fstat(fd).st_mode):
+    found = os.fstat(fd).st_mode
+    if stat.S_ISREG(found):
         return fd
     os.close(fd)
-    raise OSError(errno.EINVAL, _OTHER, path)
+    raise OSError(errno.EISDIR if stat.S_ISDIR(found) else errno.EINVAL, _OTHER, path)
 
 
 def content(path: str, limit: int = SMALL) -> bytes:
