@@ -67,7 +67,10 @@ def _system() -> Check:
 
 def _landlock() -> Check:
     if abi := landlock.version():
-        return Check("Landlock", "ok", f"ABI {abi}")
+        if landlock.scopes():
+            return Check("Landlock", "ok", f"ABI {abi}, scopes: abstract sockets, signals")
+        remedy = "from Linux 6.12 on (ABI 6) a sandboxed step can signal only its own processes"
+        return Check("Landlock", "ok", f"ABI {abi}, no scopes", remedy)
     return Check("Landlock", "warn", "none", "a kernel from 5.13 on, with `landlock` among its `lsm=`, has it")
 
 

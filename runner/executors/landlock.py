@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 MAKE_BLOCK, REFER, TRUNCATE, IOCTL_DEV = 1 << 11, 1 << 13, 1 << 14, 1 << 15
 _OF_VERSION = ((1, (1 << 13) - 1), (2, REFER), (3, TRUNCATE), (5, IOCTL_DEV))
+# What a process may reach outside of its own ruleset: abstract sockets, other processes by a signal.
+SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL = 1 << 0, 1 << 1
+_SCOPES_SINCE = 6
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 _READ = EXECUTE | READ_FILE | READ_DIR
 _CONSOLES = ("tty", "vcs", "vcsa", "vcsu")  # up to 200, and of no use to a step: each would cost every attempt a rule
@@ -51,8 +54,23 @@ def version() -> int:
     return max(0, found)
 
 
+def scopes() -> int:
+    """Return which scopes this kernel has: a process in a ruleset with them signals, and connects to abstract sockets of,
+    only processes in the same ruleset or in one below it.
+    """
+    return SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL if version() >= _SCOPES_SINCE else 0
+
+
+def attributes(rights: int, scoped: int) -> bytes:
+    """Return the bytes of `struct landlock_ruleset_attr`: rights of files, of the network, scopes.
+
+    A kernel refuses fields that it does not know, even if they are 0 in some versions: only what is used is given.
+    """
+    return struct.pack("=QQQ", rights, 0, scoped) if scoped else struct.pack("=Q", rights)
+
+
 class Seal:
-    """A ruleset, and a thread of this process that keeps to it: what is started by that thread does so, too.
+    """A ruleset, and how a process is started that keeps to it.
 
     In the `closed` folders nothing is open but what is `readable`, and the `writable` one. What is executed is read. A path that is a
     symlink opens what it leads to. Raises OSError where a path is gone.
@@ -64,12 +82,8 @@ class Seal:
         self._around = around
         self._files: list[tuple[int, int]] = []  # what each path led to
         self._held: list[int] = []  # open, so that no other file gets the number of one of them
-        self._asked, self._done = _thread.allocate_lock(), _thread.allocate_lock()
-        self._begin: Callable[[], Any] | None = None
-        self._begun = False
-        self._result: Any = None
-        self._error: Exception | None = None
-        self.ruleset: int = _checked(_libc.syscall(_CREATE, struct.pack("=Q", known), ctypes.c_size_t(8), 0))
+        attr = attributes(known, scopes())
+        self.ruleset: int = _checked(_libc.syscall(_CREATE, attr, ctypes.c_size_t(len(attr)), 0))
         try:
             add = _fast.syscall
             for rule in around.rules(given):
@@ -99,48 +113,40 @@ class Seal:
         return self._around is around and self._files == [_file(path) for path in paths]
 
     def start(self, begin: Callable[[], Any]) -> Any:
-        """Return what `begin` does in the thread, which has a working directory of its own.
+        """Return what `begin` does in a thread that keeps to the ruleset and has a working directory of its own.
 
-        Not `threading`: its start waits for the thread once more, which is a millisecond on a busy machine.
+        The thread ends at once: a process in the same ruleset may signal it, and a signal that stops or kills one thread
+        does so to the whole process. Not `threading`: its start waits for the thread once more, which is a millisecond
+        on a busy machine.
         """
-        if not self._begun:
-            self._begun = True
-            self._asked.acquire()
-            self._done.acquire()
-            _thread.start_new_thread(self._serve, ())
-        self._begin = begin
-        self._asked.release()
-        self._done.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._result
+        done = _thread.allocate_lock()
+        done.acquire()
+        result: list[Any] = []
 
-    def _serve(self) -> None:
-        bound = False
-        while True:
-            self._asked.acquire()
-            if self._begin is None:
-                return
-            self._error = None
+        def bound() -> None:
             try:
-                if not bound:
-                    _be_beyond_reach()
-                    restrict(self.ruleset)
-                    if _libc.unshare(_CLONE_FS):
-                        raise OSError("the thread cannot have a working directory of its own")
-                    bound = True
-                self._result = self._begin()
+                _be_beyond_reach()
+                restrict(self.ruleset)
+                if _libc.unshare(_CLONE_FS):
+                    raise OSError("the thread cannot have a working directory of its own")
+                result.append(begin())
             except Exception as error:  # raised again by the thread that asked
-                self._error = error
-            self._done.release()
+                result.append(error)
+            done.release()
+
+        try:
+            _thread.start_new_thread(bound, ())
+        except RuntimeError:
+            raise OSError(errno.EAGAIN, "no thread can be started (ulimit -u, or no memory)") from None
+        done.acquire()
+        if isinstance(result[0], Exception):
+            raise result[0]
+        return result[0]
 
     def close(self) -> None:
         os.close(self.ruleset)
         for fd in self._held:
             os.close(fd)
-        if self._begun:
-            self._begin = None
-            self._asked.release()
 
 
 _seals: dict[tuple[tuple[str, ...], ...], Seal] = {}

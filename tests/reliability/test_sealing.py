@@ -21,6 +21,7 @@ BWRAP = (
     shutil.which("bwrap") and subprocess.run(["bwrap", "--unshare-pid", "--ro-bind", "/", "/", "true"]).returncode == 0
 )
 needs_landlock = pytest.mark.skipif(LANDLOCK < 3, reason="needs a kernel with Landlock 3")
+needs_scopes = pytest.mark.skipif(not landlock.scopes(), reason="needs a kernel with Landlock 6 (Linux 6.12)")
 needs_bwrap = pytest.mark.skipif(not BWRAP, reason="needs bubblewrap (bwrap) and the right to use it")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 both = pytest.mark.parametrize(
@@ -428,6 +429,137 @@ def test_a_step_cannot_speak_for_the_engine_or_its_worker(memory, project):
     assert answer.out.count("Permission denied") == 2
     run = json.loads(project.runner("runs", "--limit", "1", "-o", "json").raw)[0]["run"]
     assert set(project.runner("logs", run, "look").raw.splitlines()) == {"Permission denied"}
+
+
+# --- scopes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_ruleset_is_asked_for_as_the_header_of_linux_has_it():
+    """struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped; a kernel before 6 knows no third field."""
+    fs, net, scoped = (1).to_bytes(8, sys.byteorder), bytes(8), (3).to_bytes(8, sys.byteorder)
+    assert landlock.SCOPE_ABSTRACT_UNIX_SOCKET | landlock.SCOPE_SIGNAL == 3
+    assert landlock.attributes(1, 0) == fs
+    assert landlock.attributes(1, 3) == fs + net + scoped
+
+
+SIGNALS = """
+import ctypes, os, signal
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+def parent(pid):
+    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+
+def threads(pid):
+    return [int(tid) for tid in os.listdir(f"/proc/{pid}/task")]
+
+def report(what, result):
+    print(what, "signalled" if result == 0 else os.strerror(ctypes.get_errno()))
+
+def look():
+    pid = os.getppid()
+    while pid > 1:
+        report("kill", libc.kill(pid, signal.SIGSTOP))
+        report("pidfd", libc.syscall(424, os.pidfd_open(pid), signal.SIGSTOP, None, 0))
+        for tid in threads(pid):
+            report("tkill", libc.syscall(200, tid, signal.SIGSTOP))
+        if COOKIE in open(f"/proc/{pid}/cmdline").read():
+            return
+        pid = parent(pid)
+
+if __name__ == "__main__":
+    look()
+"""
+
+
+@needs_scopes
+@pytest.mark.parametrize("memory", ["", "resources: {memory: 1Gi}, "])
+def test_a_sandboxed_step_signals_no_process_of_the_runner_nor_one_of_their_threads(project, memory):
+    """Its worker, the guard, the fork server, the parent of Python steps, the runner: by pid, by pidfd and thread by thread."""
+    (project.root / "signals.py").write_text(SIGNALS.replace("COOKIE", repr("\0apply\0")))
+    project.pipeline(f"""
+        steps:
+          program: {{kind: command, {memory}command: [python3, signals.py], code: [signals.py]}}
+          function: {{kind: python, {memory}function: "signals:look", code: [signals.py], needs: [program]}}
+        """)
+    answer = project.runner("apply", "p.yaml", "--workers", "1")
+    assert (answer.code, project.statuses()) == (0, {"program": "succeeded", "function": "succeeded"}), answer.out
+    run = project.record()["run"]
+    said = {step: project.runner("logs", run, step).raw.splitlines() for step in ("program", "function")}
+    assert {line.partition(" ")[2] for lines in said.values() for line in lines} == {"Operation not permitted"}
+    assert {step: lines.count("kill Operation not permitted") for step, lines in said.items()} == {
+        "program": 4,  # worker, guard, fork server, runner
+        "function": 5,
+    }
+
+
+@needs_scopes
+@pytest.mark.parametrize("memory", ["", "resources: {memory: 1Gi}, "])
+def test_a_sandboxed_step_signals_its_own_processes_and_is_signalled_by_its_worker(project, memory):
+    project.write(
+        m_py="""
+        import subprocess
+
+        def f():
+            for session in (False, True):
+                child = subprocess.Popen(["sleep", "60"], start_new_session=session)
+                child.terminate()
+                assert child.wait(10) == -15
+        """
+    )
+    project.pipeline(f"""
+        failure_policy: finish_independent
+        steps:
+          shell: {{kind: shell, {memory}script: "sleep 60 & kill $!; wait $! || test $? = 143"}}
+          session: {{kind: shell, {memory}script: "setsid sleep 60 & sleep 0.1; kill $!; wait $! || test $? = 143"}}
+          python: {{kind: python, {memory}function: "m:f", code: [m.py]}}
+          told: {{kind: shell, {memory}timeout: 1s, script: "trap 'echo heard; exit 4' TERM; sleep 60 & wait"}}
+          left: {{kind: shell, {memory}script: "COOKIE={project.root} setsid sleep 60 &"}}
+        """)
+    answer = project.runner("apply", "p.yaml")
+    assert "  told: FAILED: it ran longer than 1 s\n    | heard\n" in answer.out
+    assert project.statuses() == {
+        **dict.fromkeys(["shell", "session", "python", "left"], "succeeded"),
+        "told": "failed",
+    }
+    assert [p for p in Path("/proc").glob("[0-9]*/environ") if f"COOKIE={project.root}".encode() in _read(p)] == []
+
+
+@needs_scopes
+def test_a_sandboxed_step_connects_to_no_abstract_socket_but_its_own(project):
+    """By one, a step handed a writable descriptor of its output to a process that outlived it."""
+    name = f"runner-test-{os.getpid()}"
+    project.write(
+        m_py="""
+        import socket
+
+        def outside(name):
+            try:
+                socket.socket(socket.AF_UNIX).connect("\\0" + name)
+            except PermissionError:
+                return {"v": "refused"}
+            return {"v": "connected"}
+
+        def inside(name):
+            server, client = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+            server.bind("\\0" + name + "-own")
+            server.listen()
+            client.connect("\\0" + name + "-own")
+            return {"v": "connected"}
+        """
+    )
+    project.pipeline(f"""
+        steps:
+          outside: {{kind: python, function: "m:outside", args: {{name: {name}}}, code: [m.py], outputs: {{v: {{type: string}}}}}}
+          inside: {{kind: python, function: "m:inside", args: {{name: {name}}}, code: [m.py], outputs: {{v: {{type: string}}}}}}
+        """)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0{name}")
+        server.listen()
+        answer = project.runner("apply", "p.yaml")
+    assert answer.code == 0, answer.out
+    values = {n: s["outputs"]["v"]["value"] for n, s in project.record()["steps"].items()}
+    assert values == {"outside": "refused", "inside": "connected"}
 
 
 # --- bubblewrap ---------------------------------------------------------------------------------------------------
