@@ -15,11 +15,11 @@ from .processes import libc
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
+    from .files import Heed
+
     Json = dict[str, Any]
-    Heed = Callable[[], None]
 
 VALUES_LIMIT = 16 << 20
 LARGE = 8 << 20  # bytes of a file that takes the disk longer than a thread takes to start
@@ -64,22 +64,22 @@ def collect(call: Json, heed: Heed = pass_by) -> tuple[dict[str, Json], dict[str
     kept, marks = {}, {}
     for output, path in found:
         if output["type"] == "file":
-            digest, size = keep(path, call["objects"], heed)
+            digest, size = keep(path, call["objects"], heed, output["name"])
             marks[digest] = signature(object_path(call["objects"], digest))
         else:
-            digest, size = keep_tree(path, call["objects"], call["trees_dir"], heed, marks)
+            digest, size = keep_tree(path, call["objects"], call["trees_dir"], heed, marks, output["name"])
         kept[output["name"]] = {"type": output["type"], "digest": digest, "size": size}
     return kept, marks
 
 
-def keep(path: str, objects: str, heed: Heed = pass_by) -> tuple[str, int]:
-    """Hash a file and move it into the store; return its digest and size."""
+def keep(path: str, objects: str, heed: Heed = pass_by, name: str = "") -> tuple[str, int]:
+    """Hash a file and move it into the store; return its digest and size. `name` is what a message calls it."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         before = os.fstat(fd)
         if before.st_size >= LARGE:
             _thread.start_new_thread(_write_back, (os.dup(fd),))
-        digest = digest_of(fd, before.st_size, heed)
+        digest = digest_of(fd, before.st_size, heed, f"hashing {name}")
         after = os.fstat(fd)
     finally:
         os.close(fd)
@@ -94,7 +94,7 @@ def keep(path: str, objects: str, heed: Heed = pass_by) -> tuple[str, int]:
             while content := old.read(1 << 20):
                 again.update(content)
                 new.write(content)
-                heed()
+                heed(f"copying {name}", new.tell(), before.st_size)
         if "sha256:" + again.hexdigest() != digest:
             raise Failed("output", f"{os.path.basename(path)} was written while it was collected")
         os.unlink(path)
@@ -103,7 +103,7 @@ def keep(path: str, objects: str, heed: Heed = pass_by) -> tuple[str, int]:
         os.unlink(path)  # the bytes are there: whoever reads them keeps what he has opened
         return digest, before.st_size
     os.chmod(path, 0o444)
-    publish(path, target, f"{os.path.dirname(objects)}/quarantine", heed)
+    publish(path, target, f"{os.path.dirname(objects)}/quarantine", heed, name)
     return digest, before.st_size
 
 
@@ -113,30 +113,30 @@ def _write_back(fd: int) -> None:
     os.close(fd)
 
 
-def publish(path: str, target: str, quarantine: str, heed: Heed = pass_by) -> None:
+def publish(path: str, target: str, quarantine: str, heed: Heed = pass_by, name: str = "") -> None:
     """Give a file its name in the store, over a damaged one of that name, too."""
     try:
         os.replace(path, target)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        publish(path, target, quarantine, heed)
+        publish(path, target, quarantine, heed, name)
     except IsADirectoryError:  # somebody has put a directory there: it is put aside, not deleted
         os.rename(target, f"{quarantine}/{os.path.basename(target)}.{os.getpid()}")
         os.replace(path, target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copy_over(path, target, heed)
+        copy_over(path, target, heed, name)
 
 
-def copy_over(path: str, target: str, heed: Heed) -> None:
+def copy_over(path: str, target: str, heed: Heed, name: str) -> None:
     """Publish a file from another file system. The copy has no name before it is whole and durable."""
     folder = os.path.dirname(target)
     fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o444)
     with open(path, "rb") as old, open(fd, "wb") as new:
         while content := old.read(1 << 20):
             new.write(content)
-            heed()
+            heed(f"copying {name}", new.tell(), os.fstat(old.fileno()).st_size)
         new.flush()
         os.fsync(fd)
         with contextlib.suppress(FileNotFoundError):
@@ -151,7 +151,7 @@ def copy_over(path: str, target: str, heed: Heed) -> None:
 
 
 def keep_tree(
-    path: str, objects: str, trees: str, heed: Heed = pass_by, marks: dict[str, Any] | None = None
+    path: str, objects: str, trees: str, heed: Heed = pass_by, marks: dict[str, Any] | None = None, output: str = ""
 ) -> tuple[str, int]:
     """Move a directory's files into the store; return the digest of its manifest and the size of its files.
 
@@ -178,7 +178,7 @@ def keep_tree(
                 walk(item.path, name + "/")
             elif item.is_file():
                 executable = item.stat().st_mode & 0o100
-                digest, size = keep(item.path, objects, heed)
+                digest, size = keep(item.path, objects, heed, f"{output}/{name}")
                 if marks is not None and size >= CHUNK:
                     marks[digest] = signature(object_path(objects, digest))
                 entries.append([name, "exec" if executable else "file", digest, size])

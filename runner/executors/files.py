@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    # Called now and then in all that takes long, with what is being done ("hashing o/x"), how many bytes of it are done, and
+    # how many there are in all (0: nobody knows). It raises `Failed` to end that.
+    Heed = Callable[[str, int, int], None]
+
 CHUNK = 1 << 16
 
 
@@ -49,8 +53,8 @@ def at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def pass_by() -> None:
-    """Heed nothing."""
+def pass_by(what: str = "", done: int = 0, total: int = 0) -> None:
+    """Let whatever takes long go on."""
 
 
 def object_path(objects: str, digest: str) -> str:
@@ -58,7 +62,7 @@ def object_path(objects: str, digest: str) -> str:
     return f"{objects}/sha256/{digest[:2]}/{digest}"
 
 
-def digest_of(fd: int, size: int, heed: Callable[[], None] = pass_by) -> str:
+def digest_of(fd: int, size: int, heed: Heed = pass_by, what: str = "") -> str:
     """Return the digest of a file; a small one is read at once, which takes a fifth of the time. While a large one
     is read `heed` is called, to look whether it is still wanted.
     """
@@ -68,10 +72,12 @@ def digest_of(fd: int, size: int, heed: Callable[[], None] = pass_by) -> str:
             return "sha256:" + hashlib.sha256(content).hexdigest()
         os.lseek(fd, 0, os.SEEK_SET)
     found, buffer = hashlib.sha256(), memoryview(bytearray(1 << 18))
+    done = 0
     with open(fd, "rb", buffering=0, closefd=False) as file:
         while count := file.readinto(buffer):
             found.update(buffer[:count])
-            heed()
+            done += count
+            heed(what, done, size)
     return "sha256:" + found.hexdigest()
 
 

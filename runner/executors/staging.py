@@ -12,11 +12,11 @@ from .scratch import Scratch
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
+    from .files import Heed
+
     Json = dict[str, Any]
-    Heed = Callable[[], None]
 
 
 LARGE = 64 << 20  # bytes that are copied before it is asked whether they are still wanted
@@ -114,7 +114,8 @@ def _copy_object(source: str, target: str, digest: str, executable: bool, heed: 
         open(source, "rb", opener=at_once) as old,
         open(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "r+b", buffering=0) as new,
     ):
-        left = os.fstat(old.fileno()).st_size
+        left = size = os.fstat(old.fileno()).st_size
+        what = f"copying {os.path.basename(target)}"
         while left > 0:
             try:  # a reflink where the file system has them
                 done = os.copy_file_range(old.fileno(), new.fileno(), min(left, LARGE))
@@ -123,12 +124,12 @@ def _copy_object(source: str, target: str, digest: str, executable: bool, heed: 
             if not done:
                 while content := old.read(1 << 20):
                     write_all(new.fileno(), content)
-                    heed()
+                    heed(what, old.tell(), size)
                 break
             left -= done
-            heed()
+            heed(what, size - left, size)
         new.seek(0)
-        if digest_of(new.fileno(), os.fstat(new.fileno()).st_size, heed) != digest:
+        if digest_of(new.fileno(), os.fstat(new.fileno()).st_size, heed, what) != digest:
             raise Failed("environment", f"{source} has not the bytes that were stored", digest)
 
 

@@ -61,8 +61,11 @@ class Control:
         self.stop = self.kill = False
         return self.calls.pop(0) if self.calls and not self.gone else None
 
-    def heed(self) -> None:
-        """Look what the engine wants, now and then; raise Failed if it does not want the attempt any more."""
+    def heed(self, what: str = "", done: int = 0, total: int = 0) -> None:
+        """Look what the engine wants, now and then; raise Failed if it does not want the attempt any more.
+
+        Of `what` is being done (such as "hashing o"), so many bytes are done; `total` is 0 where nobody knows how many there are.
+        """
         now = time.monotonic()
         if now < self.looked + 0.05:
             return
