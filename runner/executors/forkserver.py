@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker_main.py")
 _NUMBER = 8  # bytes of a message, which is a number
+LOOK = 1.0  # seconds that an answer may take before it is looked whether somebody has stopped it
 
 
 class ForkServer:
@@ -59,9 +60,14 @@ class ForkServer:
             return os.waitpid(pid, 0)[1]
 
     def _ask(self, number: int, fds: list[int]) -> int:
+        from .processes import continue_or_kill, ready  # not before it is started
+
         packed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
         rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, packed)] if fds else []
         self.socket.sendmsg([number.to_bytes(_NUMBER, "little")], rights, _socket.MSG_NOSIGNAL)
+        looks = 0
+        while not ready(self.socket.fileno(), LOOK):  # somebody may have stopped it
+            looks += continue_or_kill(self.pid, kill=looks > 0)
         answer = self.socket.recv(_NUMBER, _socket.MSG_WAITALL)
         if len(answer) < _NUMBER:
             raise ConnectionResetError("the process that workers are forked from has ended")
@@ -92,8 +98,10 @@ def start() -> ForkServer:
 def serve() -> NoReturn:
     """Be that process: standard input is its socket."""
     from . import landlock, worker  # all that a worker needs is loaded once
+    from .processes import continue_with_parent_s_end
 
     landlock.version()
+    continue_with_parent_s_end()
     asked = _socket.socket(fileno=os.dup(0))
     while True:
         number, rights, _, _ = asked.recvmsg(_NUMBER, _socket.CMSG_SPACE(8))

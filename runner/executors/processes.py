@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import signal
 import sys
 import time
@@ -27,6 +28,46 @@ def become_subreaper() -> None:
     """Let orphans of a step become children of this process (Linux only)."""
     if sys.platform == "linux":
         libc().prctl(36, 1, 0, 0, 0)
+
+
+def ready(fd: int, seconds: float, events: int = select.POLLIN) -> bool:
+    """Wait until a file can be read (or what `events` asks for), whatever its number; return whether it can."""
+    poll = select.poll()
+    poll.register(fd, events)
+    return bool(poll.poll(seconds * 1000))
+
+
+def continue_with_parent_s_end() -> None:
+    """Let this process be continued when its parent ends: somebody may have stopped it, and it has to clear up (Linux only)."""
+    if sys.platform == "linux":
+        libc().prctl(1, int(signal.SIGCONT), 0, 0, 0)
+
+
+def state(pid: int) -> str:
+    """Return the letter that the kernel has for what a process does: `T` is stopped, `t` traced, `Z` dead; "" is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return ""
+
+
+def continue_or_kill(pid: int, kill: bool, traced: bool = False) -> bool:
+    """Continue a process that somebody has stopped (SIGSTOP), or kill it; return whether it was stopped. With `traced` also
+    one that a debugger holds.
+    """
+    states = ("T", "t") if traced else ("T",)
+    if state(pid) not in states:
+        return False
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    held = state(pid) in states  # it is this one, not another that got its number meanwhile: the pidfd would be dead
+    if held:
+        send(pidfd, signal.SIGKILL if kill else signal.SIGCONT)
+    os.close(pidfd)
+    return held
 
 
 def children(of: int | None = None) -> list[int]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import signal
+import time
 
 from .failed import Failed
+from .processes import continue_or_kill, ready, send
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
@@ -14,7 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from .files import Heed
+
     Json = dict[str, Any]
+
+
+_PATIENCE = 0.5  # seconds between two looks at whether somebody has stopped or killed the parent of Python steps
 
 
 class Warm:
@@ -27,55 +35,134 @@ class Warm:
         self.socket = socket.socket()
         self.buffer = b""
         self.fds: list[int] = []
+        self.child, self.pidfd = 0, -1  # of the step's process
+        self.silent = False  # that was found dead, but not reported
+        self.look_at = 0.0  # when it is looked next whether somebody has stopped the parent
 
-    def start(self, call: Json, log: int, procs: str, seal: Any) -> int:
-        """Fork the step's child; return its pidfd. The socket tells how it ends.
+    def start(self, call: Json, log: int, procs: str, seal: Any, heed: Heed) -> int:
+        """Fork the step's child; return its pidfd. The socket tells how it ends. `heed` may end the waiting by an exception.
 
         Its variables go over the socket, not through a file: they may hold secrets.
         """
         import json
+
+        told = {"task": call["task"], "env": call["env"], "cwd": call["cwd"], "procs": procs}
+        message = json.dumps(told).encode() + b"\n"
+        fds = [log] if seal is None else [log, seal.ruleset]
+        self.silent, self.look_at = False, time.monotonic() + _PATIENCE
+        for _ in range(2):  # where one was killed meanwhile, by another
+            if self.process is None or self.process.poll() is not None:
+                self._launch(call)
+            try:
+                child = self._forked(message, fds, heed)
+            except BaseException:
+                self.drop()  # nobody knows what it has done
+                raise
+            if child is not None:
+                self.child, self.pidfd = child, self.fds.pop()
+                return self.pidfd
+            self.drop()
+        raise Failed("lost", "the parent of python steps ended")
+
+    def _launch(self, call: Json) -> None:
         import socket
         import subprocess
 
-        if self.process is None or self.process.poll() is not None:
-            ours, theirs = socket.socketpair()
-            env = {k: v for k, v in call["env"].items() if k in ("PATH", "HOME", "LANG", "TZ") or k.startswith("LC_")}
-            self.process = subprocess.Popen(
-                [*call["interpreter"][:3], "--serve", *call["interpreter"][3:]],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                env=env,
-                start_new_session=True,
-                cwd="/",
-            )
-            theirs.close()
-            self.socket, self.buffer = ours, b""
-        told = {"task": call["task"], "env": call["env"], "cwd": call["cwd"], "procs": procs}
-        message = json.dumps(told).encode() + b"\n"
-        sent = socket.send_fds(self.socket, [message], [log] if seal is None else [log, seal.ruleset])
-        self.socket.sendall(message[sent:])
-        if self.answer() is None:
-            raise Failed("lost", "the parent of python steps ended")
-        return self.fds.pop()
+        ours, theirs = socket.socketpair()
+        env = {k: v for k, v in call["env"].items() if k in ("PATH", "HOME", "LANG", "TZ") or k.startswith("LC_")}
+        self.process = subprocess.Popen(
+            [*call["interpreter"][:3], "--serve", *call["interpreter"][3:]],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,
+            cwd="/",
+        )
+        theirs.close()
+        self.socket.close()
+        ours.setblocking(False)
+        self.socket, self.buffer = ours, b""
 
-    def ended(self) -> int:
-        """Return the wait status of the child."""
-        status = self.answer()
-        if status is None:
-            self.process = None
-            return signal.SIGKILL
-        return status
-
-    def answer(self) -> int | None:
-        """Return the next number that the parent tells, or None if it has gone. A fast child's two come at once."""
+    def _forked(self, message: bytes, fds: list[int], heed: Heed) -> int | None:
+        """Ask for a child; return its pid, or None if the parent is dead, or was stopped by somebody and so killed."""
         import socket
 
+        try:
+            while fds:
+                try:
+                    message = message[socket.send_fds(self.socket, [message], fds) :]
+                    fds = []
+                except BlockingIOError:
+                    self._wait(select.POLLOUT, heed)
+            while message:
+                try:
+                    message = message[self.socket.send(message) :]
+                except BlockingIOError:
+                    self._wait(select.POLLOUT, heed)
+        except ConnectionError:
+            return None
         while b"\n" not in self.buffer:
-            content, fds, _, _ = socket.recv_fds(self.socket, 64, 1)
-            if not content:
+            self._wait(select.POLLIN, heed)
+            if not self._receive():
                 return None
-            self.buffer += content
-            self.fds += fds
+        return self._line()
+
+    def _wait(self, events: int, heed: Heed) -> None:
+        """Wait for the parent to read or write; one that somebody has stopped is killed."""
+        while not ready(self.socket.fileno(), _PATIENCE, events):
+            heed("starting Python", 0, 0)
+            assert self.process is not None
+            continue_or_kill(self.process.pid, kill=True)
+
+    def ended(self) -> int:
+        """Return the wait status of the child, which the parent has sent, or else has gone."""
+        while b"\n" not in self.buffer:
+            if not self._receive():
+                return self.take_over()
+        return self._line()
+
+    def lost(self, now: float) -> bool:
+        """Whether the child has ended and the parent does not say so: somebody has stopped it. Looks now and then."""
+        if now < self.look_at:
+            return False
+        self.look_at = now + _PATIENCE
+        seen, self.silent = self.silent, ready(self.pidfd, 0)
+        return seen and self.silent
+
+    def take_over(self) -> int:
+        """End the parent; return the wait status of the child, which is ours then."""
+        self.drop()
+        send(self.pidfd, signal.SIGKILL)
+        try:
+            return os.waitpid(self.child, 0)[1]
+        except ChildProcessError:  # the parent has collected it
+            return signal.SIGKILL
+
+    def drop(self) -> None:
+        """Kill the parent: another is started when there is need."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def _receive(self) -> bool:
+        """Read what the parent has sent; return whether it is still there."""
+        import socket
+
+        try:
+            content, fds, _, _ = socket.recv_fds(self.socket, 64, 1)
+        except BlockingIOError:
+            return ready(self.socket.fileno(), _PATIENCE)
+        except ConnectionError:
+            return False
+        self.buffer += content
+        self.fds += fds
+        return bool(content)
+
+    def _line(self) -> int:
+        """Take the next number out of what the parent has sent: a fast child's two come at once."""
         line, _, self.buffer = self.buffer.partition(b"\n")
         return int(line)
 

@@ -10,7 +10,7 @@ import signal
 import time
 
 from .failed import Failed
-from .files import CHUNK
+from .files import CHUNK, pass_by
 from .logs import Log
 from .messages import Inbox
 from .processes import childless, end_all, kill_all, reap, send, send_all, tell_program
@@ -40,6 +40,19 @@ class Control:
         self.inbox = Inbox()
         self.calls: list[Json] = []
         self.stop, self.kill, self.gone = False, False, False
+        self.timeout, self.grace = 0.0, 0.0  # seconds, of the attempt; a timeout of 0 is none
+        self.deadline: float | None = None
+        self.asked: float | None = None  # when the first wish to stop was seen
+
+    def begin(self, call: Json) -> None:
+        """Begin an attempt, which is staged first: there is nothing yet to be gentle with."""
+        self.timeout, self.grace = call["timeout"], 0.0
+        self.deadline = self.asked = None
+
+    def clock(self, now: float) -> None:
+        """Begin to count the time that the attempt has, if that has not begun yet."""
+        if self.deadline is None and self.timeout:
+            self.deadline = now + self.timeout
 
     def read(self, fd: int) -> None:
         content = os.read(fd, CHUNK) if fd != self.guard else b""
@@ -62,7 +75,7 @@ class Control:
         return self.calls.pop(0) if self.calls and not self.gone else None
 
     def heed(self, what: str = "", done: int = 0, total: int = 0) -> None:
-        """Look what the engine wants, now and then; raise Failed if it does not want the attempt any more.
+        """Look what the engine wants, now and then; raise Failed if it does not want the attempt any more, or its time is over.
 
         Of `what` is being done (such as "hashing o"), so many bytes are done; `total` is 0 where nobody knows how many there are.
         """
@@ -70,16 +83,32 @@ class Control:
         if now < self.looked + 0.05:
             return
         self.looked = now
+        self.clock(now)
         while not self.gone and (ready := select.select(self.fds, [], [], 0)[0]):
             self.read(ready[0])
-        if self.kill:
+        if self.stop and self.asked is None:
+            self.asked = now
+        if self.kill or (self.asked is not None and now >= self.asked + self.grace):
             raise Failed("stopped", "stopped")
+        if self.deadline is not None and now >= self.deadline:
+            raise Failed("timeout", f"timed out{f' while {what}' if what else ''}{_progress(done, total)}")
 
     def bequeath(self, call: Json | None) -> None:
         """Tell the guard what to do should this process be killed: to end what is no descendant of it, a container."""
         will = marshal.dumps([call["cleanup"], call["env"]]) if call else b""
         os.pwrite(self.will, will, 0)
         os.ftruncate(self.will, len(will))
+
+
+def _progress(done: int, total: int) -> str:
+    return f" ({_amount(done)} of {_amount(total)})" if total else f" ({_amount(done)})" if done else ""
+
+
+def _amount(size: int) -> str:
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size} B"
 
 
 def run(call: Json, linked: Iterable[str], control: Control | None, parents: Parents | None, spare: Set[int]) -> Json:
@@ -107,7 +136,14 @@ def _run(
     read_end, write_end = os.pipe()
     try:
         started = time.monotonic()
-        main, warm, pidfd = _start(call, write_end, parents, group, seal)
+        if control is not None:
+            control.clock(started)
+            control.grace = call["grace"]
+        try:
+            main, warm, pidfd = _start(call, control, write_end, parents, group, seal)
+        except BaseException:
+            end_all(spare | parents.pids if parents is not None else spare)
+            raise
         if parents is not None:
             spare = spare | parents.pids
         try:
@@ -123,13 +159,14 @@ def _run(
 
 
 def _start(
-    call: Json, output: int, parents: Parents | None, group: Group | None, seal: Any
+    call: Json, control: Control | None, output: int, parents: Parents | None, group: Group | None, seal: Any
 ) -> tuple[int, Warm | None, int]:
     """Start the attempt's process; return its pid or the warm parent whose child it is, and its pidfd."""
     try:
         if parents is not None and call["warm"]:
             warm = parents.of(call)
-            return 0, warm, warm.start(call, output, group.procs_path if group else "", seal)
+            heed = control.heed if control is not None else pass_by
+            return 0, warm, warm.start(call, output, group.procs_path if group else "", seal, heed)
         main = fork(call, output, group.procs_path, seal) if group else spawn(call, output, seal)
         return main, None, os.pidfd_open(main)
     except OSError as error:
@@ -158,6 +195,8 @@ def _supervise(
     for fd in controls:
         poll.register(fd, select.POLLIN)
     deadline = started + call["timeout"] if call["timeout"] else None
+    if control is not None:
+        deadline = control.deadline  # staging has taken some of it
     status: int | None = None
     asked: float | None = None
     killed_at: float | None = None
@@ -171,6 +210,8 @@ def _supervise(
             why = "timeout"
         if why and asked is None and status is None:
             asked = now
+            if control is not None:
+                control.asked = control.asked or now  # collecting has what is left of the grace period
             if call["boxed"]:
                 tell_program(main, pidfd, signal.SIGTERM)
             else:
@@ -188,6 +229,9 @@ def _supervise(
         if status is None and warm is not None and b"\n" in warm.buffer:
             poll.unregister(ended_fd)  # its end came together with its start
             status = warm.ended()
+        elif status is None and warm is not None and warm.lost(now):
+            poll.unregister(ended_fd)
+            status = warm.take_over()
         if status is not None:
             if not spare and childless():
                 break
@@ -216,6 +260,9 @@ def _supervise(
                 if t is not None
             ]
             timeout = max(0.0, min(until) - now) + 0.001 if until else None
+        if status is None and warm is not None:
+            look = max(0.0, warm.look_at - now) + 0.001
+            timeout = look if timeout is None else min(timeout, look)
         for fd, _ in poll.poll(None if timeout is None else timeout * 1000):
             if fd == read_end:
                 log.write(os.read(read_end, CHUNK))

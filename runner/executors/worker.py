@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import marshal
 import os
 import signal
 
 from .collecting import collect, written_values
 from .failed import Failed
 from .files import full, pass_by, remove
+from .guard import clean_up, guarded
 from .logs import mask_cells, redactor
 from .messages import pack
-from .processes import become_subreaper, end_all
+from .processes import end_all
 from .scratch import Scratch
 from .staging import check_inputs, stage
 from .starting import Parents
@@ -27,12 +27,10 @@ from .supervising import Control, run
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence, Set
+    from collections.abc import Iterable, Set
     from typing import Any
 
     Json = dict[str, Any]
-
-CLEANUP = 60.0  # seconds that the end of a container may take
 
 
 def attempt(
@@ -52,7 +50,10 @@ def attempt(
         "values": None,
     }
     try:
-        heed = control.heed if control is not None else pass_by
+        heed = pass_by
+        if control is not None:
+            control.begin(call)
+            heed = control.heed
         marks = stage(call, scratch, heed)
         if control is not None and control.stop:
             raise Failed("stopped", "stopped")
@@ -111,15 +112,6 @@ def run_boxed(
     return ended
 
 
-def clean_up(argv: Sequence[str], env: Mapping[str, str]) -> None:
-    """End what is no descendant of this process, and so does not end with it."""
-    import subprocess  # of which a worker needs nothing else
-
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        null = subprocess.DEVNULL
-        subprocess.run(argv, env=env, stdin=null, stdout=null, stderr=null, timeout=CLEANUP)
-
-
 def judge(call: Json, ended: Json) -> None:
     """Raise Failed for a process that did not end well."""
     if ended["why"] == "stopped":
@@ -159,26 +151,3 @@ def main() -> None:
     end_all(frozenset())
     scratch.clear()
     os._exit(0)  # there is nothing to tidy, and whoever waits for the end waits for the engine
-
-
-def guarded() -> tuple[int, int]:
-    """Go on in a child, which gets a pidfd of its guard, and a file for its will. The guard does nothing until the child
-    ends: then it ends what that has left. Whichever of engine, guard and worker are killed together, the one that is left
-    clears up.
-    """
-    become_subreaper()
-    guard, will = os.pidfd_open(os.getpid()), os.memfd_create("will")
-    pid = os.fork()
-    if pid == 0:
-        become_subreaper()  # is not inherited
-        return guard, will
-    os.close(0)
-    os.close(1)
-    _, status = os.waitpid(pid, 0)
-    end_all(frozenset())
-    if left := os.pread(will, 1 << 20, 0):
-        clean_up(*marshal.loads(left))
-    if os.WIFSIGNALED(status):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.kill(os.getpid(), os.WTERMSIG(status))  # the engine tells how it ended
-    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
