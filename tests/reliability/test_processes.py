@@ -5,6 +5,7 @@ Every test runs as the user of the tests and, where that is root, as `nobody` to
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -503,6 +504,173 @@ def test_a_foreign_process_that_only_looks_like_a_step_gets_no_signal(project):
     living = stranger.poll()
     stranger.kill()
     assert (code, living, stranger.wait()) == (0, None, -signal.SIGKILL)
+
+
+# --- a step that stops (SIGSTOP) or kills the processes that watch over it -------------------------------------------
+
+# A step in the project's folder is not sandboxed: it can signal every process of its user.
+STOPPER = """
+import os, signal, sys, time
+
+def parent(pid):
+    return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+
+def relatives():
+    above = [os.getppid()]
+    while b"\\0apply\\0" not in open(f"/proc/{above[-1]}/cmdline", "rb").read():
+        above.append(parent(above[-1]))
+    names = ("runner", "server", "guard", "worker", "parent of Python steps")
+    return dict(zip(names, reversed(above)))
+
+def step(whom):
+    pids = relatives()
+    for name in [name for name in whom if name != "again"]:
+        os.kill(pids[name.removeprefix("killed ")], signal.SIGKILL if name.startswith("killed ") else signal.SIGSTOP)
+    open(os.environ["HOME"] + "-beside/up", "w").close()
+    while whom[-1] == "again":
+        time.sleep(0.01)
+        os.kill(pids["worker"], signal.SIGSTOP)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    step(sys.argv[1].split(", "))
+"""
+
+
+def stopping(project: Project, kind: str, whom: str, more: str = "") -> subprocess.Popen[str]:
+    """Start a run whose step stops `whom`, when it has."""
+    (project.root / "stopper.py").write_text(STOPPER)
+    launch = {
+        "shell": f"kind: shell, script: 'python stopper.py \"{whom}\"'",
+        "python": f"kind: python, function: 'stopper:step', args: {{whom: [{whom}]}}",
+    }[kind]
+    project.pipeline(f"  a: {{{launch}, workdir: project, grace_period: 500ms{more}}}\n")
+    process = project.start("apply", "p.yaml")
+    kit.eventually((project.beside / "up").exists)
+    return process
+
+
+def relatives_left(project: Project, seconds: float) -> list[int]:
+    """Who is still there of a run after a time, the fork server and the guards among them; they are ended then."""
+    until = time.monotonic() + seconds
+    while (left := kit.alive(f"HOME={project.root}")) and time.monotonic() < until:
+        time.sleep(0.02)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return left
+
+
+WHOM = [
+    pytest.param("shell", "worker", id="worker"),
+    pytest.param("shell", "server, guard, worker", id="all"),
+    pytest.param("python", "worker, guard, server, parent of Python steps", id="all of a Python step"),
+    pytest.param("python", "parent of Python steps", id="parent of Python steps"),
+    pytest.param("shell", "guard", id="guard", marks=pytest.mark.slow),
+    pytest.param("shell", "server", id="server", marks=pytest.mark.slow),
+    pytest.param("shell", "killed server, worker", id="killed server", marks=pytest.mark.slow),
+    pytest.param("shell", "killed server, guard, worker", id="killed server and guard", marks=pytest.mark.slow),
+    pytest.param("shell", "guard, worker, again", id="again and again", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.reliability("C12")
+@pytest.mark.parametrize(("kind", "whom"), WHOM)
+def test_a_stopped_process_does_not_hold_up_a_timeout(project, kind, whom):
+    process = stopping(project, kind, whom, ", timeout: 1s")
+    begun = time.monotonic()
+    process.communicate(timeout=30)
+    took = time.monotonic() - begun
+    end = project.ends()["a"]
+    assert (process.returncode in (1, 6), end["status"], end["cause"] in ("timeout", "environment")) == (
+        True,
+        "failed",
+        True,
+    )
+    assert (relatives_left(project, 0), took < 10) == ([], True)
+
+
+@pytest.mark.reliability("H01", "H02")
+@pytest.mark.parametrize("signals", [1, 2], ids=["first signal and grace period", "second signal"])
+@pytest.mark.parametrize(("kind", "whom"), WHOM)
+def test_a_stopped_process_does_not_hold_up_the_end_by_a_signal(project, kind, whom, signals):
+    process = stopping(project, kind, whom)
+    process.send_signal(signal.SIGTERM)
+    for _ in range(signals - 1):
+        kit.eventually(lambda: any(event["event"] == "run_stopping" for event in project.events()))
+        process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    process.communicate(timeout=30)
+    took = time.monotonic() - begun
+    assert (process.returncode, set(project.statuses().values()) <= {"stopped", "failed"}) == (143, True)
+    assert (relatives_left(project, 0), took < 10) == ([], True)
+
+
+@pytest.mark.reliability("D03")
+@pytest.mark.parametrize(("kind", "whom"), [one for one in WHOM if "again" not in str(one)])
+def test_a_stopped_process_is_not_left_when_the_runner_is_killed(project, kind, whom):
+    process = stopping(project, kind, whom)
+    process.kill()
+    left = relatives_left(project, 3)
+    process.communicate(timeout=5)
+    assert left == []
+
+
+@pytest.mark.reliability("C07")
+def test_a_worker_that_was_stopped_goes_on_without_a_timeout(project):
+    """Nobody else would find it: its step has ended."""
+    project.pipeline(
+        "  a: {kind: shell, workdir: project, script: 'kill -STOP $PPID; echo 1 > $RUNNER_OUTPUT_DIR/o', outputs: {o: {type: file}}}\n"
+    )
+    assert project.run("apply", "p.yaml")[0] == 0
+    assert (project.statuses(), relatives_left(project, 0)) == ({"a": "succeeded"}, [])
+
+
+@pytest.mark.reliability("C07")
+def test_a_worker_that_is_stopped_again_is_killed_and_its_step_fails(project):
+    process = stopping(project, "shell", "worker, again")
+    process.communicate(timeout=30)
+    end = project.ends()["a"]
+    assert (process.returncode, end["cause"], end["reason"]) == (
+        6,
+        "environment",
+        "its worker process was stopped (SIGSTOP) again and again, and was killed",
+    )
+    assert relatives_left(project, 0) == []
+
+
+# --- time: an attempt lasts until its outputs are stored ------------------------------------------------------------
+
+
+@pytest.mark.reliability("C12")
+@pytest.mark.parametrize(
+    ("script", "output", "what"),
+    [("truncate -s 1T o", "file", "o"), ("mkdir o; truncate -s 1T o/x", "dir", "o/x")],
+    ids=["file", "directory"],
+)
+def test_a_timeout_ends_the_hashing_of_outputs(project, script, output, what):
+    project.pipeline(f"  a: {{kind: shell, timeout: 1s, script: '{script}', outputs: {{o: {{type: {output}}}}}}}\n")
+    begun = time.monotonic()
+    code, _ = project.run("apply", "p.yaml")
+    end = project.ends()["a"]
+    said = re.sub(r"\d[\d.]* [kMGT]?B", "N", end["reason"])
+    assert (code, end["cause"], said) == (1, "timeout", f"timed out while hashing {what} (N of N)")
+    assert (time.monotonic() - begun < 10, list((project.root / ".runner/tmp").iterdir())) == (True, [])
+
+
+@pytest.mark.reliability("H01")
+def test_one_signal_ends_the_hashing_of_outputs_after_the_grace_period(project):
+    up = project.beside / "up"
+    project.pipeline(
+        f"  a: {{kind: shell, grace_period: 500ms, script: 'truncate -s 1T o; touch {up}', outputs: {{o: {{type: file}}}}}}\n"
+    )
+    process = project.start("apply", "p.yaml")
+    kit.eventually(up.exists)
+    time.sleep(0.5)  # it has ended
+    process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    process.communicate(timeout=30)
+    assert (process.returncode, time.monotonic() - begun < 5) == (143, True)
+    assert project.statuses() == {"a": "stopped"}
 
 
 @pytest.mark.reliability("H05")
