@@ -728,6 +728,8 @@ def apply(
                 code = event.exit_code
     finally:
         executor.close()
+    asked_before = stop.asked
+    store.leftovers.finish(tell, lambda: stop.asked > asked_before)
     return code
 
 

@@ -109,6 +109,10 @@ def ended(command: Callable[[], int]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             return _too_long(error)
+        from . import shortage
+
+        if lack := shortage.of(error):
+            return shortage.report(lack)
         import traceback
 
         traceback.print_exc()

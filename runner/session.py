@@ -111,6 +111,7 @@ def _perform(
 
     if not made.findings and not again and (run := app.earlier(made, opened)):
         engine.verify_kept(made, opened, whole=False)
+        opened.leftovers.sweep()
         message = f"nothing to do: run {run} has done this already (--again runs it anew)"
         say(message, err=form == "json")
         if args and (found := app.standing(asked, made, opened, run)):
@@ -121,6 +122,7 @@ def _perform(
             import json
 
             say(json.dumps({"event": "unchanged", "run": run}))
+        opened.leftovers.finish(tell, lambda: False)
         return 0
     show(made)
     made.refuse_findings()

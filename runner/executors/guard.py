@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 CLEANUP = 60.0  # seconds that the end of a container may take
+NO_FORK = 75  # exit code of a guard that can have no worker
 _INPUT = 0  # the pipe from the engine: its end is the end of the engine
 _LOOK = 0.5  # seconds between two looks at a worker that is to end
 
@@ -28,7 +29,10 @@ def guarded() -> tuple[int, int]:
     become_subreaper()
     continue_with_parent_s_end()
     guard, will = os.pidfd_open(os.getpid()), os.memfd_create("will")
-    worker = os.fork()
+    try:
+        worker = os.fork()
+    except OSError:
+        os._exit(NO_FORK)
     if worker:
         os.close(1)
         _guard(worker, will)

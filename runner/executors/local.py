@@ -14,14 +14,17 @@ import signal
 import time
 from dataclasses import dataclass, field
 
+from ..errors import EnvironmentFailure
 from . import forkserver
 from .calls import Call, Outcome
 from .files import remove
+from .guard import NO_FORK
 from .messages import Inbox, pack
 from .processes import become_subreaper, children, continue_or_kill, ready, state
 
 LOOK = 1.0  # seconds between two looks at whether somebody has stopped a worker
 PATIENCE = 5.0  # seconds that a worker may take to end
+_FILES = 12  # that may be opened beside those of workers: the engine's own, for a moment
 LATE = 5.0  # seconds past its latest end after which an attempt is overdue
 
 
@@ -57,13 +60,25 @@ def _ends(pid: int, seconds: float) -> bool:
         os.close(fd)
 
 
+def _affordable(size: int) -> int:
+    """Return how many workers there may be, where few files may be open: each takes two of this process."""
+    limit = os.sysconf("SC_OPEN_MAX")
+    if limit < 0 or limit > 2 * size + 200:
+        return size
+    with contextlib.suppress(OSError):
+        return max(1, min(size, (limit - len(os.listdir("/proc/self/fd")) - _FILES) // 2))
+    return size
+
+
 class LocalExecutor:
     """Starts workers as they are needed, up to `size`. `wake` is a file descriptor that interrupts a wait; `closed` are the
     folders that most calls will close.
     """
 
     def __init__(self, size: int, wake: int | None = None, closed: tuple[str, ...] = ()) -> None:
-        self.size = size
+        self.size = _affordable(size)
+        self.backlog: list[Call] = []  # where fewer workers can be had than there are calls
+        self.given_up: list[Outcome] = []  # of the backlog
         self.closed = closed
         self.server: forkserver.ForkServer | None = None
         self.workers: dict[int, _Worker] = {}
@@ -77,10 +92,16 @@ class LocalExecutor:
 
     def prepare(self, count: int) -> None:
         """Start workers for the first attempts."""
-        self.idle += [self._start() for _ in range(min(count, self.size))]
+        for _ in range(min(count, self.size)):
+            if (started := self._start()) is None:
+                return
+            self.idle.append(started)
 
     def submit(self, call: Call) -> None:
         found = self.idle.pop() if self.idle else self._start()
+        if found is None:
+            self.backlog.append(call)
+            return
         found.call, found.since, found.stopped, found.due = call, time.monotonic(), 0, 0.0
         if call.timeout:
             found.end_by(found.since + call.timeout + call.grace + LATE)
@@ -96,14 +117,20 @@ class LocalExecutor:
                     if not ready(found.input, LOOK, select.POLLOUT):
                         self._look_at(found)
 
-    def _start(self) -> _Worker:
-        self.server = self.server or forkserver.start()
+    def _start(self) -> _Worker | None:
+        """Start a worker; return None where there are as many as can be had. Raises EnvironmentFailure if there is none at all."""
+        if len(self.workers) >= self.size:
+            return None
         try:
-            started = _Worker(*self.server.fork())
-        except ConnectionError:  # somebody has killed it
-            self.server.close()
-            self.server = forkserver.start()
-            started = _Worker(*self.server.fork())
+            started = self._forked()
+        except OSError as error:
+            if self.workers:
+                self.size = len(self.workers)
+                return None
+            raise EnvironmentFailure(
+                f"no process for steps can be started: {error.strerror}",
+                help="see the limits of this user (`ulimit -a`): processes, open files, memory",
+            ) from error
         os.set_blocking(started.input, False)
         self.workers[started.pid] = started
         self.selector.register(started.output, selectors.EVENT_READ, started)
@@ -111,12 +138,21 @@ class LocalExecutor:
             self._send(started, pack({"closed": self.closed}))
         return started
 
+    def _forked(self) -> _Worker:
+        self.server = self.server or forkserver.start()
+        try:
+            return _Worker(*self.server.fork())
+        except ConnectionError:  # somebody has killed it
+            self.server.close()
+            self.server = forkserver.start()
+            return _Worker(*self.server.fork())
+
     def wait(self, seconds: float | None) -> list[Outcome]:
-        outcomes: list[Outcome] = []
+        outcomes, self.given_up = self.given_up, []
         now = time.monotonic()
         if now >= self.look_at:
             self._look(now)
-        until = self.look_at - now
+        until = 0.0 if outcomes else self.look_at - now
         for key, _ in self.selector.select(until if seconds is None else min(seconds, until)):
             found = key.data
             if found is None:
@@ -131,6 +167,8 @@ class LocalExecutor:
                 found.call = None
                 self.idle.append(found)
                 outcomes.append(Outcome(**outcome))
+        while self.backlog and (self.idle or len(self.workers) < self.size):
+            self.submit(self.backlog.pop(0))
         return outcomes
 
     def _look(self, now: float) -> None:
@@ -164,6 +202,9 @@ class LocalExecutor:
         remove(found.call.root)
         if found.killed:
             message = "its worker process was stopped (SIGSTOP) again and again, and was killed"
+            return [Outcome(found.call.step, found.call.attempt, "environment", message)]
+        if code == NO_FORK:
+            message = "no process for it can be started: see the limits of this user (`ulimit -u`)"
             return [Outcome(found.call.step, found.call.attempt, "environment", message)]
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
         return [Outcome(found.call.step, found.call.attempt, "lost", f"its worker process ended ({how})")]
@@ -205,6 +246,9 @@ class LocalExecutor:
                 found.end_by(time.monotonic() + (0 if kill else found.call.grace + LATE))
                 self._send(found, message)
         self.look_at = 0.0
+        ended = [call for call in self.backlog if step in (None, call.step)]
+        self.backlog = [call for call in self.backlog if call not in ended]
+        self.given_up += [Outcome(call.step, call.attempt, "stopped", "stopped") for call in ended]
 
     def close(self) -> None:
         for found in self.workers.values():

@@ -8,6 +8,7 @@ does import, once a child has told that its step needed it, are the few librarie
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -214,9 +215,17 @@ def neighbour() -> Any:
     return module
 
 
+def moved_up(fd: int) -> int:
+    """Move a file descriptor to a number that no step asks for by itself: above 255, or the last one that there may be."""
+    for least in (256, os.sysconf("SC_OPEN_MAX") - 1):
+        with contextlib.suppress(OSError, ValueError):
+            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+    return fd
+
+
 def become(told: dict[str, Any], given: list[int], server: socket.socket, landlock: Any, tell: int) -> NoReturn:
     """Turn the forked child into the step's process."""
-    tell = os.dup2(tell, 256, inheritable=False)
+    tell = moved_up(tell)
     if told["procs"]:
         with open(told["procs"], "w") as file:
             file.write("0")  # into its memory group, before it allocates anything
@@ -229,7 +238,8 @@ def become(told: dict[str, Any], given: list[int], server: socket.socket, landlo
     try:
         for ruleset in given[1:]:
             landlock.restrict(ruleset)
-        os.closerange(3, 256)
+        os.closerange(3, min(tell, 256))
+        os.closerange(tell + 1, 256)
         os.environ.clear()
         os.environ.update(told["env"])
         os.chdir(told["cwd"])

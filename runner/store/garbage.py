@@ -22,6 +22,7 @@ from ..frozen import frozen
 from ..record import RunRecord
 from . import models, rights, sync_folder
 from .checked import is_run
+from .leftovers import end_attempts
 from .reading import LARGE, Denied, content, opened, parsed
 
 if TYPE_CHECKING:
@@ -281,9 +282,9 @@ def _sweep(store: LocalStore, found: Garbage) -> None:
     sync_folder(f"{store.path}/runs")
     for path in sorted(found.files, reverse=True):  # trees before objects: none is without its files
         os.unlink(f"{store.path}/{path}")
+    end_attempts(store.path, os.listdir(f"{store.path}/tmp"))  # the store is ours alone: no run is under way
     for name in os.listdir(f"{store.path}/tmp"):
-        place = f"{store.path}/tmp/{name}"
-        remove(place) if os.path.isdir(place) and not os.path.islink(place) else os.unlink(place)
+        remove(f"{store.path}/tmp/{name}")  # what cannot be removed stays
     opened = {name for name, _ in _open_plans(store, OPEN_DAYS, time.time())}
     for name in os.listdir(f"{store.path}/plans/open") if os.path.isdir(f"{store.path}/plans/open") else []:
         if name not in opened:

@@ -13,8 +13,6 @@ import hashlib
 import json
 import os
 import re
-import select
-import signal
 import stat
 import struct
 import sys
@@ -25,19 +23,19 @@ from zlib import crc32
 
 from ..errors import EnvironmentFailure, Moved, ReferenceRunError, RunnerError, StoreDamaged, printable
 from ..executors.files import free, object_path, remove
-from ..executors.processes import libc, send
+from ..executors.processes import libc
 from ..fingerprint import artifacts
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
 from ..values import canonical, file_name
 from . import Damage, RunSummary, checked, journal, models, rights, sync_folder
 from .checked import LAST_DATE, is_run
+from .leftovers import Leftovers
 from .reading import LARGE, Denied, content, opened, parsed, unreadable
 
 if TYPE_CHECKING:
     import sqlite3
 
 FORMAT = 1
-_STALE = 3600.0  # seconds after which a partial file in tmp is nobody's
 INDEX_FORMAT = 4
 MANIFEST_FORMAT = 1
 BALLAST = 1 << 20  # bytes that a run holds, to let go of when there is no other room to tell how it ended
@@ -75,6 +73,7 @@ class LocalStore:
         self._known: dict[str, tuple[str, str]] = {}  # as kept
         self._stored: dict[str, str] = {}  # digest -> mark of the file, as a worker has just stored it
         self.notices: list[str] = []
+        self.leftovers = Leftovers(path)
         self.exists = self._is_there()
         if create and not self.exists:
             self._create()
@@ -417,7 +416,7 @@ class LocalStore:
         rights.refuse_unwritable(self.path)
         mark = self._claim(plan) if plan else None
         try:
-            self._sweep()
+            self.leftovers.sweep()
             id, ledger = self._begin()
             if mark is not None:
                 os.write(mark, f"{id}\n".encode())
@@ -488,17 +487,6 @@ class LocalStore:
                 help=f"see `runner show {run}`; to do it again, `runner apply` its request with --again",
             )
 
-    def _sweep(self) -> None:
-        """Clear away what runs left in tmp whose owner was killed: processes first, so that no old attempt is at work."""
-        for name in os.listdir(f"{self.path}/tmp"):
-            place = f"{self.path}/tmp/{name}"
-            if os.path.isdir(f"{self.path}/runs/{name}") and not self._alive(name):
-                _end_attempts(place, name)
-                remove(place)
-            elif os.path.isfile(place) and time.time() - os.stat(place).st_mtime > _STALE:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(place)
-
     def _begin(self) -> tuple[str, LocalLedger]:
         stamp = time.strftime("%Y%m%d-%H%M", time.gmtime())
         for _ in range(100):
@@ -522,6 +510,7 @@ class LocalStore:
     def resume(self, run: str) -> LocalLedger:
         self.refuse_full()
         rights.refuse_unwritable(self.path)
+        self.leftovers.sweep()
         try:
             return LocalLedger(self, run, new=False)
         except OSError as error:
@@ -1026,22 +1015,6 @@ class LocalStore:
                 self.index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
                 self.index.execute("COMMIT")
             self._noted.clear()
-
-
-def _end_attempts(place: str, run: str) -> None:
-    """Kill the processes of a dead run's attempts, known by the variables that only the runner gives to a step."""
-    marks = f"\0RUNNER_RUN_ID={run}\0".encode(), f"\0TMPDIR={place}/".encode()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            pidfd = os.pidfd_open(int(pid))  # first: what is read next is of this process, or it has ended
-        except OSError:
-            continue
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-            variables = b"\0" + file.read()
-            if all(mark in variables for mark in marks):
-                send(pidfd, signal.SIGKILL)
-                select.select([pidfd], [], [], 5)
-        os.close(pidfd)
 
 
 def login(uid: int) -> str:
