@@ -70,7 +70,10 @@ def attributes(rights: int, scoped: int) -> bytes:
 
 
 class Seal:
-    """A ruleset, and how a process is started that keeps to it.
+    """A ruleset, and a thread of this process that keeps to it: what is started by that thread does so, too.
+
+    That thread is the one of its worker that a step may signal: what stops or kills it does so to the worker, and so to the
+    attempt of that step. A thread for each attempt, which ends at once, would be out of reach, and cost each step 5 %.
 
     In the `closed` folders nothing is open but what is `readable`, and the `writable` one. What is executed is read. A path that is a
     symlink opens what it leads to. Raises OSError where a path is gone.
@@ -82,6 +85,11 @@ class Seal:
         self._around = around
         self._files: list[tuple[int, int]] = []  # what each path led to
         self._held: list[int] = []  # open, so that no other file gets the number of one of them
+        self._asked, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._begin: Callable[[], Any] | None = None
+        self._begun = False
+        self._result: Any = None
+        self._error: Exception | None = None
         attr = attributes(known, scopes())
         self.ruleset: int = _checked(_libc.syscall(_CREATE, attr, ctypes.c_size_t(len(attr)), 0))
         try:
@@ -113,40 +121,53 @@ class Seal:
         return self._around is around and self._files == [_file(path) for path in paths]
 
     def start(self, begin: Callable[[], Any]) -> Any:
-        """Return what `begin` does in a thread that keeps to the ruleset and has a working directory of its own.
+        """Return what `begin` does in the thread, which has a working directory of its own.
 
-        The thread ends at once: a process in the same ruleset may signal it, and a signal that stops or kills one thread
-        does so to the whole process. Not `threading`: its start waits for the thread once more, which is a millisecond
-        on a busy machine.
+        Not `threading`: its start waits for the thread once more, which is a millisecond on a busy machine.
         """
-        done = _thread.allocate_lock()
-        done.acquire()
-        result: list[Any] = []
-
-        def bound() -> None:
+        if not self._begun:
+            self._asked.acquire()
+            self._done.acquire()
             try:
-                _be_beyond_reach()
-                restrict(self.ruleset)
-                if _libc.unshare(_CLONE_FS):
-                    raise OSError("the thread cannot have a working directory of its own")
-                result.append(begin())
-            except Exception as error:  # raised again by the thread that asked
-                result.append(error)
-            done.release()
+                _thread.start_new_thread(self._serve, ())
+            except RuntimeError:
+                self._asked.release()
+                self._done.release()
+                raise OSError(errno.EAGAIN, "no thread can be started (ulimit -u, or no memory)") from None
+            self._begun = True
+        self._begin = begin
+        self._asked.release()
+        self._done.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._result
 
-        try:
-            _thread.start_new_thread(bound, ())
-        except RuntimeError:
-            raise OSError(errno.EAGAIN, "no thread can be started (ulimit -u, or no memory)") from None
-        done.acquire()
-        if isinstance(result[0], Exception):
-            raise result[0]
-        return result[0]
+    def _serve(self) -> None:
+        bound = False
+        while True:
+            self._asked.acquire()
+            if self._begin is None:
+                return
+            self._error = None
+            try:
+                if not bound:
+                    _be_beyond_reach()
+                    restrict(self.ruleset)
+                    if _libc.unshare(_CLONE_FS):
+                        raise OSError("the thread cannot have a working directory of its own")
+                    bound = True
+                self._result = self._begin()
+            except Exception as error:  # raised again by the thread that asked
+                self._error = error
+            self._done.release()
 
     def close(self) -> None:
         os.close(self.ruleset)
         for fd in self._held:
             os.close(fd)
+        if self._begun:
+            self._begin = None
+            self._asked.release()
 
 
 _seals: dict[tuple[tuple[str, ...], ...], Seal] = {}

@@ -450,9 +450,6 @@ libc = ctypes.CDLL(None, use_errno=True)
 def parent(pid):
     return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
 
-def threads(pid):
-    return [int(tid) for tid in os.listdir(f"/proc/{pid}/task")]
-
 def report(what, result):
     print(what, "signalled" if result == 0 else os.strerror(ctypes.get_errno()))
 
@@ -461,8 +458,6 @@ def look():
     while pid > 1:
         report("kill", libc.kill(pid, signal.SIGSTOP))
         report("pidfd", libc.syscall(424, os.pidfd_open(pid), signal.SIGSTOP, None, 0))
-        for tid in threads(pid):
-            report("tkill", libc.syscall(200, tid, signal.SIGSTOP))
         if COOKIE in open(f"/proc/{pid}/cmdline").read():
             return
         pid = parent(pid)
@@ -474,8 +469,8 @@ if __name__ == "__main__":
 
 @needs_scopes
 @pytest.mark.parametrize("memory", ["", "resources: {memory: 1Gi}, "])
-def test_a_sandboxed_step_signals_no_process_of_the_runner_nor_one_of_their_threads(project, memory):
-    """Its worker, the guard, the fork server, the parent of Python steps, the runner: by pid, by pidfd and thread by thread."""
+def test_a_sandboxed_step_signals_no_process_of_the_runner(project, memory):
+    """Its worker, the guard, the fork server, the parent of Python steps, the runner: by pid and by pidfd."""
     (project.root / "signals.py").write_text(SIGNALS.replace("COOKIE", repr("\0apply\0")))
     project.pipeline(f"""
         steps:
@@ -491,6 +486,22 @@ def test_a_sandboxed_step_signals_no_process_of_the_runner_nor_one_of_their_thre
         "program": 4,  # worker, guard, fork server, runner
         "function": 5,
     }
+
+
+@needs_scopes
+@pytest.mark.parametrize("name", ["STOP", "KILL"])
+def test_a_signal_to_the_thread_that_starts_a_sandboxed_step_harms_only_that_step(project, name):
+    """The thread keeps to the ruleset of the step, so it is within its reach."""
+    script = f"for t in /proc/$PPID/task/*; do kill -{name} ${{t##*/}} || true; done; sleep 60"
+    project.pipeline(f"""
+        failure_policy: finish_independent
+        steps:
+          a: {{kind: shell, timeout: 1s, grace_period: 500ms, script: "export COOKIE={project.root}; {script}"}}
+          b: {{kind: shell, script: "sleep 0.5; echo 1 > o", outputs: {{o: {{type: file}}}}}}
+        """)
+    project.runner("apply", "p.yaml", "--workers", "2")
+    assert project.statuses() == {"a": "failed", "b": "succeeded"}
+    assert [p for p in Path("/proc").glob("[0-9]*/environ") if f"COOKIE={project.root}".encode() in _read(p)] == []
 
 
 @needs_scopes
