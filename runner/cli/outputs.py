@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +101,7 @@ def _written(opened: LocalStore, ended: StepEnded, directory: str) -> int:
 def _copy(opened: LocalStore, ended: StepEnded, directory: str) -> int:
     """Copy all files and directories among the outputs; return how many they are. Those of a list are numbered."""
     from ..errors import UsageError
+    from ..executors.content import copy_file
     from ..executors.staging import unpack
 
     make_folder(directory)
@@ -119,7 +119,7 @@ def _copy(opened: LocalStore, ended: StepEnded, directory: str) -> int:
         if found["type"] == "dir":
             unpack(target, stored, opened.places()[0])
         else:
-            shutil.copyfile(stored, target)
+            copy_file(stored, target)
     return len(targets)
 
 

@@ -43,7 +43,7 @@ def signature(path: str) -> Any:
     return hashlib.sha256(json.dumps(marks).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def write_all(fd: int, content: bytes) -> None:
+def write_all(fd: int, content: bytes | memoryview) -> None:
     while content:
         content = content[os.write(fd, content) :]
 
@@ -62,39 +62,6 @@ def object_path(objects: str, digest: str) -> str:
     return f"{objects}/sha256/{digest[:2]}/{digest}"
 
 
-def digest_of(fd: int, size: int, heed: Heed = pass_by, what: str = "") -> str:
-    """Return the digest of a file; a small one is read at once, which takes a fifth of the time. While a large one
-    is read `heed` is called, to look whether it is still wanted.
-    """
-    if size < CHUNK:
-        content = os.read(fd, CHUNK)
-        if len(content) == size:
-            return "sha256:" + hashlib.sha256(content).hexdigest()
-        os.lseek(fd, 0, os.SEEK_SET)
-    found, buffer = hashlib.sha256(), memoryview(bytearray(1 << 18))
-    done = 0
-    with open(fd, "rb", buffering=0, closefd=False) as file:
-        while count := file.readinto(buffer):
-            found.update(buffer[:count])
-            done += count
-            heed(what, done, size)
-    return "sha256:" + found.hexdigest()
-
-
-def holds(path: str, size: int, digest: str) -> bool:
-    """Return whether a file is there with these bytes."""
-    try:
-        with open(path, "rb", opener=at_once) as file:
-            found = os.fstat(file.fileno())
-            return (
-                stat.S_ISREG(found.st_mode)
-                and found.st_size == size
-                and "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == digest
-            )
-    except OSError:
-        return False
-
-
 def full(path: str, said: str) -> bool:
     """Return whether the disk below a path has no room left, or so little that a step which said so was right then."""
     room, files = free(path)
@@ -107,43 +74,3 @@ def free(path: str) -> tuple[int, int]:
     disk = os.statvfs(path)
     room = disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)  # some is kept for root
     return room, disk.f_favail if disk.f_files else sys.maxsize  # not every file system counts files
-
-
-def remove(path: str) -> None:
-    """Remove a tree, whatever its modes and however deep it is. What cannot be removed stays; a link is not followed."""
-    if os.path.islink(path) or not os.path.isdir(path):
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        return
-    with contextlib.suppress(OSError, RecursionError):
-        empty(path, os.rmdir)  # no process is left that could swap a folder for a link meanwhile
-        return
-    folders = [path]
-    for folder in folders:  # grows: each that is found is moved up, so that no path gets long
-        with contextlib.suppress(OSError):
-            os.chmod(folder, 0o700)
-            with os.scandir(folder) as found:
-                items = list(found)
-            for item in items:
-                with contextlib.suppress(OSError):
-                    if item.is_dir(follow_symlinks=False):
-                        os.chmod(item.path, 0o700)  # to be moved
-                        place = item.path if folder == path else f"{path}/{len(folders)}.{os.getpid()}"
-                        os.rename(item.path, place)
-                        folders.append(place)
-                    else:
-                        os.unlink(item.path)
-    for folder in reversed(folders):
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
-
-
-def empty(path: str, drop: Callable[[str], None]) -> None:
-    """Remove all files of a tree, and drop each folder once it is empty."""
-    with os.scandir(path) as found:
-        for item in found:
-            if item.is_dir(follow_symlinks=False):
-                empty(item.path, drop)
-            else:
-                os.unlink(item.path)
-    drop(path)

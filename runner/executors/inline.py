@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from .calls import Call, Outcome
-from .files import remove
 from .processes import become_subreaper, descendants
 from .scratch import Scratch
 from .worker import attempt
@@ -25,8 +24,9 @@ class InlineExecutor:
         if not self.calls:
             return []
         call = asdict(self.calls.pop(0))
-        outcome = attempt({**call, "warm": False}, Scratch(), spare=frozenset(descendants()))
-        remove(call["root"])
+        scratch = Scratch()
+        outcome = attempt({**call, "warm": False}, scratch, spare=frozenset(descendants()))
+        scratch.drop()
         return [Outcome(**outcome)]
 
     def stop(self, step: str | None, kill: bool) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from ..errors import EnvironmentFailure
 from . import forkserver
 from .calls import Call, Outcome
-from .files import remove
+from .folders import remove
 from .guard import NO_FORK
 from .messages import Inbox, pack
 from .processes import become_subreaper, children, continue_or_kill, ready, state

@@ -85,19 +85,26 @@ def redactor(secrets: list[tuple[str, str]]) -> Any:
     return _redactors[key]
 
 
-def mask_cells(path: str, mask: Any) -> None:
-    """Mask what the cells of an executed notebook have put out; what is no notebook is left to `collect`."""
+def mask_cells(folder: int, name: str, mask: Any) -> None:
+    """Mask what the cells of an executed notebook have put out; what is no notebook is left to `collect`.
+
+    The notebook in the open folder becomes another file: the one that is there may have a name elsewhere, too.
+    """
     import json
 
     from .redact import masked
 
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="utf-8") as file:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(name, flags, dir_fd=folder), encoding="utf-8") as file:
             notebook = json.load(file)
         for cell in notebook["cells"]:
             if "outputs" in cell:
                 cell["outputs"] = masked(cell["outputs"], mask)
     except (OSError, ValueError, KeyError, TypeError):
         return
-    with open(path, "w", encoding="utf-8") as file:
+    partial = f"{os.urandom(16).hex()}.new"  # no step can have put anything there
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(partial, flags, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
         json.dump(notebook, file, ensure_ascii=False, indent=1)
+    os.replace(partial, name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -6,8 +6,10 @@ import hashlib
 import os
 import stat
 
+from .content import copy_fast, digest_of, holds
 from .failed import Failed
-from .files import CHUNK, at_once, digest_of, holds, object_path, pass_by, signature, write_all
+from .files import CHUNK, at_once, object_path, pass_by, signature
+from .folders import PASSED, Inside
 from .scratch import Scratch
 
 TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from .files import Heed
 
     Json = dict[str, Any]
-
-
-LARGE = 64 << 20  # bytes that are copied before it is asked whether they are still wanted
 
 
 def stage(call: Json, scratch: Scratch, heed: Heed = pass_by) -> dict[str, tuple[Any, str]]:
@@ -37,24 +36,28 @@ def stage(call: Json, scratch: Scratch, heed: Heed = pass_by) -> dict[str, tuple
             found = signature(source)
         except FileNotFoundError:
             raise Failed("environment", f"{source} is gone") from None
-        if mark != found and digest and not holds(source, os.stat(source).st_size, digest):
+        if (
+            mark != found
+            and digest
+            and not holds(source, found[0], digest, heed, f"reading {os.path.basename(target)}")
+        ):
             raise Failed("environment", f"{source} has not the bytes that were stored", digest)
         if not digest and mark is not None and found != mark:
             raise Failed("environment", f"{source} has changed since it was planned")
         marks[source] = (found, digest)
-        scratch.leave_out(target)
-        os.symlink(source, target)
+        scratch.link(target, source)
     for target, source, digest in call["copies"]:
         copy(source, target, digest, scratch)
     for target, manifest, objects in call["trees"]:
-        unpack(target, manifest, objects, heed)
+        folder, name = scratch.place(target)
+        unpack_in(folder, name, manifest, objects, heed)
     return marks
 
 
 def copy(source: str, target: str, digest: str, scratch: Scratch) -> None:
     """Copy a file that must still be what the plan saw."""
     try:
-        with open(source, "rb") as file:
+        with open(source, "rb", opener=at_once) as file:
             content = file.read()
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
@@ -90,54 +93,55 @@ def unpack(target: str, manifest: str, objects: str, heed: Heed = pass_by) -> No
 
     Each byte is compared with its name: it may have been changed since it was stored, by a step that is not sealed.
     """
+    folder, name = os.path.split(os.path.abspath(target))
+    with Inside(os.open(folder, PASSED & ~os.O_NOFOLLOW)) as inside:
+        unpack_in(inside.top, name, manifest, objects, heed)
+
+
+def unpack_in(folder: int, name: str, manifest: str, objects: str, heed: Heed = pass_by) -> None:
+    """The same within an open folder."""
     import json
 
-    with open(manifest, "rb") as file:
+    with open(manifest, "rb", opener=at_once) as file:
         content = file.read()
     digest = f"sha256:{os.path.basename(manifest)}"
     if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
         raise Failed("environment", f"{manifest} has not the bytes that were stored", digest)
-    os.mkdir(target)
-    for path, kind, what, _ in json.loads(content.decode("utf-8", "surrogateescape"))["entries"]:
-        place = os.path.join(target, path)
-        if kind == "dir":
-            os.makedirs(place, exist_ok=True)
-        elif kind == "link":
-            os.symlink(what, place)
-        else:
-            _copy_object(object_path(objects, what), place, what, kind == "exec", heed)
+    os.mkdir(name, dir_fd=folder)
+    with Inside(os.open(name, PASSED, dir_fd=folder)) as inside:
+        for path, kind, what, _ in json.loads(content.decode("utf-8", "surrogateescape"))["entries"]:
+            if path.startswith("/") or ".." in path.split("/"):
+                raise Failed("environment", f"{manifest} names {path}, which lies elsewhere")
+            within, last = inside.place(path)
+            if kind == "dir":
+                os.mkdir(last, dir_fd=within)
+            elif kind == "link":
+                os.symlink(what, last, dir_fd=within)
+            else:
+                source = object_path(objects, what)
+                _copy_object(source, within, last, what, kind == "exec", heed, f"copying {name}/{path}")
 
 
-def _copy_object(source: str, target: str, digest: str, executable: bool, heed: Heed) -> None:
-    mode = 0o555 if executable else 0o444
-    with (
-        open(source, "rb", opener=at_once) as old,
-        open(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "r+b", buffering=0) as new,
-    ):
-        left = size = os.fstat(old.fileno()).st_size
-        what = f"copying {os.path.basename(target)}"
-        while left > 0:
-            try:  # a reflink where the file system has them
-                done = os.copy_file_range(old.fileno(), new.fileno(), min(left, LARGE))
-            except OSError:
-                done = 0
-            if not done:
-                while content := old.read(1 << 20):
-                    write_all(new.fileno(), content)
-                    heed(what, old.tell(), size)
-                break
-            left -= done
-            heed(what, size - left, size)
-        new.seek(0)
-        if digest_of(new.fileno(), os.fstat(new.fileno()).st_size, heed, what) != digest:
-            raise Failed("environment", f"{source} has not the bytes that were stored", digest)
+def _copy_object(source: str, folder: int, name: str, digest: str, executable: bool, heed: Heed, what: str) -> None:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(source, "rb", buffering=0, opener=at_once) as old:
+        new = os.open(name, flags, 0o555 if executable else 0o444, dir_fd=folder)
+        try:
+            size = os.fstat(old.fileno()).st_size
+            copy_fast(old.fileno(), new, size, heed, what)
+            if digest_of(new, size, heed, what) != digest:
+                raise Failed("environment", f"{source} has not the bytes that were stored", digest)
+        finally:
+            os.close(new)
 
 
-def check_inputs(marks: dict[str, tuple[Any, str]]) -> None:
+def check_inputs(marks: dict[str, tuple[Any, str]], heed: Heed = pass_by) -> None:
     """Raise Failed if an input is no longer what it was when the attempt began."""
     for source, (mark, digest) in marks.items():
         try:
-            same = signature(source) == mark or (digest and holds(source, os.stat(source).st_size, digest))
+            same = signature(source) == mark or (
+                digest and holds(source, os.stat(source).st_size, digest, heed, f"reading {source}")
+            )
         except OSError:
             same = False
         if not same:

@@ -13,9 +13,10 @@ import errno
 import os
 import signal
 
-from .collecting import collect, written_values
+from .collecting import attempt_folder, collect, written_values
 from .failed import Failed
-from .files import full, pass_by, remove
+from .files import full, pass_by
+from .folders import relative
 from .guard import clean_up, guarded
 from .logs import mask_cells, redactor
 from .messages import pack
@@ -29,6 +30,8 @@ TYPE_CHECKING = False  # as that of `typing`, which takes 2 ms to load
 if TYPE_CHECKING:
     from collections.abc import Iterable, Set
     from typing import Any
+
+    from .folders import Inside
 
     Json = dict[str, Any]
 
@@ -66,11 +69,12 @@ def attempt(
             leftover=ended["leftover"],
         )
         judge(call, ended)
-        check_inputs(marks)
-        if call["secrets"] and call["printed"]:
-            mask_cells(call["printed"], redactor(call["secrets"]))
-        outcome["outputs"], outcome["marks"] = collect(call, heed)
-        outcome["values"] = written_values(call)
+        check_inputs(marks, heed)
+        with attempt_folder(call) as inside:
+            if call["secrets"] and call["printed"]:
+                mask_printed(call, inside)
+            outcome["outputs"], outcome["marks"] = collect(call, inside, heed)
+            outcome["values"] = written_values(call, inside)
     except Failed as error:
         outcome.update(cause=error.cause, message=error.message)
         if error.digest:
@@ -112,6 +116,15 @@ def run_boxed(
     return ended
 
 
+def mask_printed(call: Json, inside: Inside) -> None:
+    """Mask the secrets in the notebook that is among the outputs, if there is one."""
+    try:
+        folder, name = inside.place(relative(call["printed"], call["root"]))
+    except OSError:
+        return  # told by who collects it
+    mask_cells(folder, name, redactor(call["secrets"]))
+
+
 def judge(call: Json, ended: Json) -> None:
     """Raise Failed for a process that did not end well."""
     if ended["why"] == "stopped":
@@ -142,12 +155,12 @@ def main() -> None:
             if control.gone:
                 break
             if outcome["cause"]:
-                remove(call["root"])  # room, perhaps, to tell of the failure
+                scratch.drop()  # room, perhaps, to tell of the failure
             line = pack(outcome)
             while line:
                 line = line[os.write(1, line) :]
             if not outcome["cause"]:
-                scratch.keep()  # while the engine goes on
+                scratch.keep(reused=not call["boxed"] and not call["cleanup"])  # while the engine goes on
     end_all(frozenset())
     scratch.clear()
     os._exit(0)  # there is nothing to tidy, and whoever waits for the end waits for the engine

@@ -17,7 +17,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EnvironmentFailure, RunnerError, StoreDamaged
-from ..executors.files import remove
+from ..executors.folders import remove
 from ..frozen import frozen
 from ..record import RunRecord
 from . import models, rights, sync_folder

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
-from ..executors.files import remove
+from ..executors.folders import remove
 from ..executors.processes import send
 
 if TYPE_CHECKING:

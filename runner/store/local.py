@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from ..errors import EnvironmentFailure, Moved, ReferenceRunError, RunnerError, StoreDamaged, printable
-from ..executors.files import free, object_path, remove
+from ..executors.files import free, object_path
+from ..executors.folders import remove
 from ..executors.processes import libc
 from ..fingerprint import artifacts
 from ..record import Event, RunEnded, RunRecord, RunStarted, StepEnded, fold, of_json, to_json
@@ -974,9 +975,12 @@ class LocalStore:
             if noted and noted[0] == mark and isinstance(noted[1], str):
                 return noted[1]
         with open(path, "rb", buffering=0) as file:
-            # At once where that is little: `file_digest` makes a buffer of 256 KiB for each file.
-            made = hashlib.sha256(file.readall()) if found.st_size < 1 << 16 else hashlib.file_digest(file, "sha256")
-        digest = "sha256:" + made.hexdigest()
+            if found.st_size < 1 << 16:  # at once
+                digest = "sha256:" + hashlib.sha256(file.readall()).hexdigest()
+            else:
+                from ..executors.content import digest_of  # not for who has only small ones
+
+                digest = digest_of(file.fileno(), found.st_size)
         # A file touched just now may be written again within the grain of its times: it is not noted.
         if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > 2_000_000_000:
             self._noted[path] = (mark, digest)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.executors.files import remove
+from runner.executors.folders import remove
 from runner.executors.scratch import Scratch
 
 

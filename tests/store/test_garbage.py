@@ -12,7 +12,7 @@ import pytest
 
 from runner.errors import EnvironmentFailure, Moved, ReferenceRunError, StoreDamaged
 from runner.executors.collecting import keep, keep_tree
-from runner.executors.files import remove
+from runner.executors.folders import remove
 from runner.record import AttemptFailed, RunEnded, RunStarted, RunWaiting, StepEnded, StepWaiting
 from runner.store import garbage
 from runner.store.garbage import Limits, collect
@@ -31,7 +31,7 @@ def put(store: LocalStore, content: str) -> dict[str, object]:
     """Publish a file as a worker does; return it as an output."""
     path = f"{store.path}/tmp/new"
     Path(path).write_text(content)
-    digest, size = keep(path, store.places()[0])
+    digest, size, *_ = keep(path, store.places()[0])
     return {"type": "file", "run": "r", "digest": digest, "size": size}
 
 
