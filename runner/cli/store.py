@@ -34,7 +34,8 @@ def command() -> None:
 def verify(repair: bool, form: str, store: str | None) -> int:
     """Read every stored byte and every journal; list all damage.
 
-    A damaged file that nothing refers to, as a power cut may leave one, is told of, too: with it nothing is lost, so the
+    Links, files of other users, with several names or that may be written are noted: the runner makes none of these. Where their
+    bytes are right that is no damage. A damaged file that nothing refers to, as a power cut may leave one, is told of, too: with it nothing is lost, so the
     exit code is that of a store that is whole.
 
     With --repair, what is damaged is moved to the quarantine of the store, the index is made anew, and for each run
@@ -53,21 +54,28 @@ def verify(repair: bool, form: str, store: str | None) -> int:
         click.echo(json.dump([]) if form == "json" else f"there is no store at {opened.path}")
         return 0
     found = _found(opened)
-    if found and repair:
-        for damage in found:
+    wrong = [damage for damage in found if not damage.note]
+    if wrong and repair:
+        for damage in wrong:
             click.echo(f"damaged: {damage.what}", err=form == "json")
-        _repair(opened, found, form, store)
+        _repair(opened, wrong, form, store)
         found = _found(opened)
-    lost = [damage for damage in found if damage.named]
+    lost = [damage for damage in found if damage.named and not damage.note]
     if form == "json":
         click.echo(json.dump([asdict(damage) for damage in found]))
     else:
         for damage in found:
-            click.echo(f"damaged: {damage.what}" if damage.named else f"leftover: {damage.what}; nothing refers to it")
+            click.echo(_line(damage))
         click.echo(f"{len(lost)} damaged" if lost else f"the store {opened.path} is whole")
-        if len(lost) < len(found):
+        if not all(damage.named for damage in found):
             click.echo("`runner store gc` removes what is left over")
     return 5 if lost else 0
+
+
+def _line(damage: Damage) -> str:
+    if damage.note:
+        return f"note: {damage.what}"
+    return f"damaged: {damage.what}" if damage.named else f"leftover: {damage.what}; nothing refers to it"
 
 
 def _found(opened: LocalStore) -> list[Damage]:

@@ -20,6 +20,7 @@ class Damage:
     path: str = ""  # below the store, of what is to be put aside
     inside: str = ""  # the digest of the directory that it is a file of
     named: bool = True  # whether anything may refer to it; else it is a leftover, which nothing is lost with
+    note: bool = False  # whether the bytes are right, though this is not as the runner has made it
 
 
 @frozen

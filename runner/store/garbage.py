@@ -208,6 +208,10 @@ def _digests(text: bytes) -> set[str]:
     return {found.decode() for found in _DIGEST.findall(text)}
 
 
+# An object or manifest; and what a worker that was killed has left on its way to one.
+_STORED = re.compile(r"[0-9a-f]{64}(\.[0-9a-f]{32})?|new-[0-9a-f]{32}")
+
+
 def _files(store: LocalStore, marked: set[str]) -> Iterator[tuple[str, int]]:
     """Yield the objects and manifests that are not marked, below the store, with their sizes."""
     for top in ("objects", "trees"):
@@ -215,11 +219,7 @@ def _files(store: LocalStore, marked: set[str]) -> Iterator[tuple[str, int]]:
             for name in sorted(names):
                 path = f"{folder}/{name}"
                 found = os.lstat(path)
-                if (
-                    re.fullmatch("[0-9a-f]{64}", name)
-                    and f"sha256:{name}" not in marked
-                    and stat.S_ISREG(found.st_mode)
-                ):
+                if _STORED.fullmatch(name) and f"sha256:{name}" not in marked and stat.S_ISREG(found.st_mode):
                     yield os.path.relpath(path, store.path), found.st_size
 
 

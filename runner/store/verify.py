@@ -1,7 +1,8 @@
 """A store -> all that is wrong with it. Nothing ends the search: what cannot be read is told, and the rest is read.
 
 Objects and manifests are compared with their names, journals with their sums, what journals and models name with what
-is there, and the index with the journals.
+is there, and the index with the journals. What is right, but not as the runner makes it, is noted: a link, a file of another
+user or with another name elsewhere, one that may be written.
 """
 
 from __future__ import annotations
@@ -10,34 +11,43 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import EnvironmentFailure, StoreDamaged
+from ..errors import EnvironmentFailure, StoreDamaged, printable
 from ..fingerprint import artifacts
 from ..gate import GOOD
 from ..record import Event, StepEnded, fold, to_json
 from ..values import canonical
 from . import Damage, garbage, models, rights
 from .checked import is_run
+from .local import login
 from .reading import Denied, content
 
 if TYPE_CHECKING:
     from .local import LocalStore
 
 _NAME = re.compile("[0-9a-f]{64}")
+_UNNAMED = re.compile("new-[0-9a-f]{32}")  # what a worker has not given its name
+# What lies in a store, beside the index.
+_PLACES = {
+    ".gitignore", "format", "objects", "trees", "runs", "plans", "quarantine", "tmp", "groups", "claims", "models", "compiled",
+    "settled", "environments", "removed.jsonl",
+}  # fmt: skip
 
 
 def verify(store: LocalStore) -> Iterator[Damage]:
     """Yield all damage; raises EnvironmentFailure for what a newer runner wrote."""
     rows = _Rows(store)  # before the journals: they are written first
     yield from _format(store)
-    yield from _told_apart(store, [*_objects(store), *_manifests(store)])
+    wrong = _told_apart(store, [*_objects(store), *_manifests(store)])
+    yield from wrong
     yield from _runs(store, rows)
     yield from _models(store)
     yield from _plans(store)
     yield from rows.damage
+    yield from _foreign(store, {damage.path for damage in wrong})
     store.flush()
 
 
@@ -82,6 +92,9 @@ def _wrong(store: LocalStore, digest: str, kind: str) -> str:
 def _objects(store: LocalStore) -> Iterator[Damage]:
     unread: list[Damage] = []
     for algorithm in _entries(f"{store.path}/objects", store, unread):
+        if _UNNAMED.fullmatch(algorithm.name):
+            yield Damage("", f"objects/{algorithm.name} was not finished", f"objects/{algorithm.name}")
+            continue
         for folder in _entries(algorithm.path, store, unread):
             for entry in _entries(folder.path, store, unread):
                 path = os.path.relpath(entry.path, store.path)
@@ -89,7 +102,7 @@ def _objects(store: LocalStore) -> Iterator[Damage]:
                 if not known:
                     yield Damage("", f"{path} is no object", path)
                 elif wrong := _wrong(store, f"sha256:{entry.name}", "file"):
-                    yield Damage(f"sha256:{entry.name}", f"{path} {wrong}", path)
+                    yield Damage(f"sha256:{entry.name}", f"{path} {wrong}{_but(entry)}", path)
     yield from unread
 
 
@@ -98,10 +111,11 @@ def _manifests(store: LocalStore) -> Iterator[Damage]:
     for entry in _entries(f"{store.path}/trees", store, unread):
         path, digest = f"trees/{entry.name}", f"sha256:{entry.name}"
         if not _NAME.fullmatch(entry.name):
-            yield Damage("", f"{path} is no manifest", path)
+            what = "was not finished" if _UNNAMED.fullmatch(entry.name) else "is no manifest"
+            yield Damage("", f"{path} {what}", path)
             continue
         if wrong := _wrong(store, digest, "dir"):
-            yield Damage(digest, f"{path} {wrong}", path)
+            yield Damage(digest, f"{path} {wrong}{_but(entry)}", path)
             continue
         try:
             entries = store.entries(digest)
@@ -112,6 +126,21 @@ def _manifests(store: LocalStore) -> Iterator[Damage]:
             if kind in ("file", "exec") and not os.path.lexists(store.object(inner, "file")):
                 yield Damage(inner, f"{name} of trees/{digest[7:15]} is missing", inside=digest)
     yield from unread
+
+
+def _but(entry: os.DirEntry[str]) -> str:
+    """Return what stands where a file should."""
+    what = _kind(entry.path, entry.stat(follow_symlinks=False).st_mode)
+    return f", but {what}" if what else ""
+
+
+def _kind(path: str, mode: int) -> str:
+    """Return what something is that is no file, nor a folder that should be there; nothing for a file."""
+    if stat.S_ISLNK(mode):
+        return f"a symlink to {printable(os.readlink(path))}"
+    if stat.S_ISREG(mode):
+        return ""
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
 
 
 def _runs(store: LocalStore, rows: _Rows) -> Iterator[Damage]:
@@ -189,6 +218,53 @@ def _plans(store: LocalStore) -> Iterator[Damage]:
     yield from unread
 
 
+def _foreign(store: LocalStore, told: Container[str]) -> Iterator[Damage]:
+    """Note what the runner has not made so. No byte is wrong by that, but somebody may have meant to make it so, or may yet.
+    Of what is `told` as damage there is no more to say.
+    """
+    owner = os.stat(store.path).st_uid
+    others: dict[int, list[str]] = {}
+    for path, found in _all(store):
+        if path in told or os.path.dirname(path) in told:
+            continue
+        what = "" if stat.S_ISDIR(found.st_mode) else _kind(f"{store.path}/{path}", found.st_mode)
+        stored = path.startswith(("objects/", "trees/"))
+        if "/" not in path and path not in _PLACES and not path.startswith("index.db"):
+            yield _note(f"{path} is nothing that the runner puts into a store")
+        elif what:
+            yield _note(f"{path} is {what}")
+        if found.st_uid != owner:
+            others.setdefault(found.st_uid, []).append(path)
+        if not stat.S_ISREG(found.st_mode) or not (stored or path.endswith("/journal.jsonl") or "/" not in path):
+            continue
+        if found.st_nlink > 1:
+            yield _note(f"{path} has {found.st_nlink} names: who has another of them may write to it")
+        if stored and found.st_mode & 0o222:
+            yield _note(f"{path} may be written: its mode is {stat.S_IMODE(found.st_mode):04o}")
+    for uid, paths in sorted(others.items()):
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        yield _note(f"{paths[0]}{more}: of {login(uid)}, the store is of {login(owner)}")
+
+
+def _note(what: str) -> Damage:
+    return Damage("", what, note=True)
+
+
+def _all(store: LocalStore) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield all that lies in a store, by its path there; no link is followed. In `tmp` and `quarantine` anything may be."""
+    todo = [""]
+    for folder in todo:  # grows
+        for entry in _entries(f"{store.path}/{folder}", store, []):
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # of a run that goes on
+            yield path, found
+            if stat.S_ISDIR(found.st_mode) and path not in ("tmp", "quarantine"):
+                todo.append(path)
+
+
 class _Rows:
     """What the index says, and where it differs from what the journals say."""
 
@@ -222,7 +298,7 @@ class _Rows:
             self._files(index.execute("SELECT path, mark, digest FROM files").fetchall())
         except (sqlite3.DatabaseError, UnicodeDecodeError, TypeError) as error:
             self._wrong(str(error))
-        except StoreDamaged as error:  # it has to be rebuilt, and a journal is damaged: that is listed as its run's
+        except StoreDamaged as error:  # it is a link, or has to be rebuilt from a journal that is damaged
             self._wrong(error.text)
 
     def _wrong(self, what: str) -> None:

@@ -177,7 +177,7 @@ def test_verify_lists_all_damage_and_goes_on_past_what_cannot_be_read(ran):
     answer = ran.runner("store", "verify")
     lines = [line.split("/")[-1] for line in answer.out.splitlines()]
     assert sorted(line if line.startswith("stray") else line.partition(" ")[2] for line in lines) == [
-        "damaged", "has other bytes", "is no file", "is no file", "stray is no object",
+        "damaged", "has other bytes", "is no file, but a folder", "is no file, but a symlink to nowhere", "stray is no object",
     ]  # fmt: skip
     assert answer.code == 5
 
