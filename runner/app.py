@@ -574,6 +574,7 @@ def lacks(
     With `attempt`, what only an attempt can tell is tried.
     """
     found = []
+    programs: dict[tuple[str, str], str] = {}  # of each that was looked for: what is wrong with it
     for step in starting(made, ended):
         name = step.name
         if step.isolation == "bwrap" and (why := sealing.bubblewrap_lacks(attempt)):
@@ -585,12 +586,12 @@ def lacks(
         if step.kind == "notebook" and not _has_module("papermill"):
             found.append((name, "there is no papermill; install the extra `notebook` of the runner"))
         program = step.own.get("command", step.own.get("shell", [None]))[0]
-        if (
-            isinstance(program, str)
-            and "PATH" not in step.env
-            and (text := unable.missing(program, step, made, project))
-        ):
-            found.append((name, text))
+        if isinstance(program, str) and "PATH" not in step.env:
+            key = (program, step.name if "/" in program else "")
+            if key not in programs:
+                programs[key] = unable.missing(program, step, made, project)
+            if programs[key]:
+                found.append((name, programs[key]))
         try:
             needed = engine.memory_of(step, made)
         except (EvaluationError, ValueError) as error:

@@ -419,7 +419,9 @@ class _Compiler:
         policy = self._cache(reader, name, cache, cache_at, body)
         resources, resources_at = given("resources", {})
         params = frozenset(reader.params)
-        when = with_inputs(self._when(reader, body, at), inputs)
+        when = self._when(reader, body, at)
+        if inputs and when is not True:
+            when = with_inputs(when, inputs)
         timeout, timeout_at = given("timeout")
         timeout = self._by_params(reader, timeout, timeout_at, "a duration", to_limit, ("duration", "string"))
         cpu = self._by_params(
@@ -446,7 +448,7 @@ class _Compiler:
             branch=self.branches.get(name), reads=frozenset(reader.steps), unguarded=frozenset(reader.unguarded),
             params=params, gate_params=frozenset(reader.params) - params, base=self.base, foreach=fan, runtime=runtime,
             files=tuple(tree for tree in (*inputs.values(), *own.values()) if isinstance(tree, ProjectPath)),
-            computed=reader.computed or kind == "register" or any(isinstance(t, Template) for t in (timeout, cpu, memory)),
+            computed=reader.computed or kind == "register" or "PATH" in env,
         )  # fmt: skip
         if fan is not None:
             axes = self._axis_reader
@@ -1152,6 +1154,7 @@ class _Compiler:
                 self.mistake("E205", "only params may be used here", at, offset=ref.at)
                 return None
         reader.note(template, at)
+        reader.computed = True  # the field may refuse the value
         node = template.exact
         if node is None:
             self.mistake("E204", "one expression is needed here, with nothing around it", at)

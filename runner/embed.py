@@ -53,7 +53,7 @@ def with_inputs(tree: Any, inputs: Mapping[str, Any]) -> Any:
     def leaf(ref: Ref) -> Node:
         return Bound(ref.path[1], inputs[ref.path[1]], None, ref.at) if ref.path[0] == "inputs" else ref
 
-    return mapped(tree, lambda node: _changed(node, leaf)) if inputs else tree
+    return mapped(tree, lambda node: _changed(node, leaf))
 
 
 def _named(ref: Ref, name: Rename) -> Ref:

@@ -1,7 +1,7 @@
 """Plan -> mistakes: which of the steps that it runs are known, before anything starts, to be unable to start or to end.
 
 Only what is certain counts: the values are known, and nothing that is still open can skip the step. A step that is not
-going to run makes no mistake.
+going to run makes no mistake, nor does one of which the failure is tolerated: its reasons say that it will fail.
 """
 
 from __future__ import annotations
@@ -101,27 +101,34 @@ class _Looking:
             elif isinstance(decision, Skip):
                 self.before[name] = Before("skipped")
         self.programs: dict[tuple[str, str, str], str] = {}
+        self.there: set[Any] = set()  # programs that are on the PATH of steps
         # A text that is too long to be an argument or a variable of a process.
         self.long = any(isinstance(v, str) and len(v) > LONGEST // 4 for v in plan.params.values())
 
     def wrongs(self) -> Iterator[Wrong]:
         """Yield what is wrong, step by step."""
+        steps, there, any_known = self.plan.pipeline.steps, self.there, bool(self.before)
         for name, decision in self.plan.decisions.items():
             if not isinstance(decision, Run):
                 continue
-            step = self.plan.pipeline.steps[name]
-            if "skipped" in decision.may:
+            step = steps[name]
+            if step.on_failure == "continue":
+                continue
+            if decision.may and "skipped" in decision.may:
                 # Its own `when` may be all that is open, because it has no value.
                 if step.computed and not self._may_be_skipped(step):
                     yield from self._failing(step, ("when",), step.when, self.before)
                 continue
-            if step.deferred:
+            if step.foreach is not None and step.deferred:
                 yield from self._axes(step)
                 continue
-            known = not decision.fingerprint and self.before.keys() >= step.reads
+            # Of most steps there is nothing to look at: it is looked for fast.
+            known = not decision.fingerprint and (not step.reads or (any_known and self.before.keys() >= step.reads))
             if step.computed or known or self.long:
                 yield from self._step(step, self.before, known)
-            yield from self._program(step, decision.may)
+            field = step.kind
+            if (field == "command" or field == "shell") and (step.computed or step.own[field][0] not in there):
+                yield from self._program(step, decision.may)
         for step in self.plan.pipeline.finals.values() if self.plan.runs else ():
             if step.when is True:
                 yield from self._step(step, {}, known=False)
@@ -235,15 +242,19 @@ class _Looking:
         field = step.kind if step.kind in ("command", "shell") else ""
         if not field or (step.runtime is not None and step.runtime.kind != "host"):
             return
-        value: Any = self._value(step, step.own[field][0], self.before)
-        path = self._value(step, step.env.get("PATH", ""), self.before)
+        value: Any = step.own[field][0]
+        path: Any = step.env.get("PATH", "")
+        if isinstance(value, Template) or isinstance(path, Template):
+            value, path = self._value(step, value, self.before), self._value(step, path, self.before)
         if not isinstance(value, str) or isinstance(value, Artifact) or path is None:
             return
-        key = (str(value), step.base if "/" in value else "", text_of(path))
+        key = (str(value), step.name if "/" in value else "", text_of(path))
         if key not in self.programs:
             self.programs[key] = missing(str(value), step, self.plan, self.project, text_of(path))
         text = self.programs[key]
         # Where a result was made with the program before, it may be taken instead.
+        if not text and "/" not in value and "PATH" not in step.env:
+            self.there.add(str(value))
         if text and not ("cached" in may and self.made_with(str(value))):
             yield Wrong(
                 step.name, (field, 0), text, "E109",
@@ -396,7 +407,8 @@ class _Places:
         level = len(chain) - 1 - len(wrong.params)
         if wrong.params and level >= 0:
             document, at = chain[level]
-            return document, (*at, "params", wrong.params[-1])
+            if wrong.params[-1] in document.value[str(at[0])][str(at[1])].get("params", {}):
+                return document, (*at, "params", wrong.params[-1])
         document, at = chain[-1]
         return document, self._existing(document, at, wrong.keys)
 

@@ -2,10 +2,12 @@
 are selected, each step that runs or is reused has exactly the outputs of a full run, or the plan said otherwise."""
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
@@ -118,6 +120,14 @@ class World:
         """)
         for name in "abe":
             (root / f"{name}.py").write_text(str(self.code.get(name, 0)))
+
+
+@pytest.fixture(autouse=True)
+def programs(tmp_path, monkeypatch):
+    """Programs of the names that the steps have: a plan looks for them, and the executor here starts none."""
+    for name in ("list", "make"):
+        (tmp_path / name).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
 
 class Lab:

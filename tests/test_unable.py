@@ -97,6 +97,7 @@ FINE = [
     ("when-that-may-hold", f"steps:\n{MAKE}  s: {{{BROKEN}, when: $(steps.make.outputs.n > 1)}}\n", "warning[W310]: step s: there is no program no-such-program\n"),
     ("axis-that-is-not-needed", "steps:\n  s: {kind: shell, foreach: {over: {x: [1, $(1 / params.n)]}}, script: x, needs: [c]}\n  c: {kind: condition, if: false, then: [s]}\n", ""),
     ("branch-of-if", "steps:\n  s: {kind: shell, env: {C: \"$(if(params.n > 0, 1 / params.n, 0))\"}, script: x}\n", ""),
+    ("tolerated", "steps:\n  s: {kind: shell, env: {C: $(1 / params.n)}, script: x, on_failure: continue}\n", ""),
     ("tool-of-a-param", "params: {x: {type: file, default: odd.sh}}\nsteps:\n  s: {kind: command, command: [$(params.x)]}\n", ""),
     ("tool-that-a-step-makes", "steps:\n  a: {kind: shell, script: x, outputs: {tool: {type: file}}}\n  s: {kind: command, command: [$(steps.a.outputs.tool)]}\n  t: {kind: command, command: [.inputs/a/tool/tool], env: {T: $(steps.a.outputs.tool)}}\n", ""),
     ("tool-in-a-folder-of-code", "steps:\n  s: {kind: command, command: [bin/tool], code: [bin]}\n  t: {kind: command, command: [bin/tool], workdir: project}\n", ""),
