@@ -16,7 +16,7 @@ IDS = re.findall(
     C01 C03 C05 C07 C11 C12 D01 D02 D03 D05 E01 E03 E07 E08 E09 F01 F04 G01 G02 G06 H01 H02 H05 I02 J01 J04 J06 J08 U02
     """,
 )
-RULES = [f"R{n}" for n in (*range(1, 27), 30)]
+RULES = [f"R{n}" for n in (*range(1, 27), *range(30, 43))]
 FILES = sorted(set(re.findall(r"\]\(\.\./(tests/[\w/.]+)\)", PAGE)))
 # Prints each test that pytest collects, slow ones too, with its ids: of its markers, and at the start of its parameters.
 SPY = r"""
