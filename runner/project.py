@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -308,7 +309,8 @@ def confine(path: str, shown: str) -> None:
     except reading.Refused as error:
         text, help = str(error), _INSIDE
     except (OSError, ValueError) as error:
-        text = _unreadable(error)
+        too_long = isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+        text = "there is no such file" if too_long else _unreadable(error)
     if text:
         raise Invalid([Diagnostic(shown, 0, 0, "E109", text, help)])
 
