@@ -28,8 +28,7 @@ def case(seed: int) -> Case:
     stages, made = rng.choice([_plain_past, _plain_past, _plain_past, _mended, _failed_trial])(made, rng, aim)
 
     def edit() -> Project:
-        shape = Shape(made)
-        return edited(made, rng, shape.above(aim) | {aim})
+        return edited(made, rng, Shape(made).above(aim) | {aim}, gates=chance(rng, 30))
 
     for _ in range(rng.choice([0, 0, 0, 1, 1, 2])):
         made = edit()

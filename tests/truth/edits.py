@@ -40,12 +40,15 @@ class Editing:
         return made
 
 
-def edited(project: Project, rng: random.Random, aim: set[str]) -> Project:
-    """Return the project after one to three edits that leave its graph without a ring; most of them at steps of `aim`."""
+def edited(project: Project, rng: random.Random, aim: set[str], gates: bool = False) -> Project:
+    """Return the project after one to three edits that leave its graph without a ring; most of them at steps of `aim`.
+
+    With `gates` only what decides whether a step starts is edited.
+    """
     for _ in range(rng.choice([1, 1, 1, 2, 2, 3])):
         for _ in range(8):
             editing = Editing(project, rng, aim)
-            edit = rng.choice(EDITS)
+            edit = rng.choice(GATES if gates else EDITS)
             if edit(editing) and _sound(editing.project):
                 project = editing.project
                 break
@@ -170,10 +173,27 @@ def needs(e: Editing) -> bool:
     return bool(before)
 
 
+def held_up(e: Editing) -> bool:
+    """Let a step need a new one that is skipped, or fails."""
+    name = e.pick("shell")
+    if not name:
+        return False
+    free = next(n for n in (f"s{i}" for i in range(50)) if n not in e.steps)
+    gate = {"when": e.rng.choice(["$(params.flag)", "$(params.k > 2)"]) if e.path == ROOT else "$(params.k > 2)"}
+    script = "test 1 = 2" if chance(e.rng, 25) else "echo check"
+    new = {"kind": "shell", "shell": ["sh", "-eu"], **(gate if script != "test 1 = 2" else {}), "script": script}
+    e.doc["steps"] = {free: new, **e.steps}
+    e.steps[name]["needs"] = [*e.steps[name].get("needs", []), free]
+    return True
+
+
 def branch(e: Editing) -> bool:
     """Move a step into a branch, out of one, or to the other side."""
     conditions = [n for n, s in e.steps.items() if s["kind"] == "condition"]
-    name = e.pick()
+    twice = [
+        n for c in conditions for side in ("then", "else") for n in e.steps[c].get(side, []) if "when" in e.steps[n]
+    ]
+    name = e.rng.choice(twice) if twice and chance(e.rng, 40) else e.pick()  # with a gate of its own, too
     if not conditions:
         return False
     taken = [(c, side) for c in conditions for side in ("then", "else") if name in e.steps[c].get(side, [])]
@@ -359,8 +379,9 @@ def inner_params(e: Editing) -> bool:
     return "foreach" not in e.steps[name]
 
 
+GATES: list[Edit] = [when, needs, held_up, held_up, branch, branch, branch, branch, condition, new_gate, new_gate]
 EDITS: list[Edit] = [
     code_file, code_file, code_file, default, default, definition, definition, mend, mend, variable, variable, field, field,
-    when, when, needs, branch, branch, branch, condition, condition, new_gate, new_gate, new_step, between, remove, rename,
+    when, when, needs, held_up, branch, branch, branch, condition, condition, new_gate, new_gate, new_step, between, remove, rename,
     rename_output, rename_output, fan_or_plain, fan_or_plain, axes, outputs, outputs, final, final, inner_params,
 ]  # fmt: skip

@@ -324,7 +324,7 @@ class Maker:
             chosen = self.rng.sample(later, min(len(later), self.rng.choice([0, 1, 1, 2, 2, 3])))
             free -= set(chosen)
             for other in chosen:
-                if chance(self.rng, 18):
+                if chance(self.rng, 30):
                     self.steps[other].setdefault("when", "$(params.go)")
             cut = self.rng.choice([0, len(chosen), len(chosen), len(chosen) // 2])
             step.update({side: part for side, part in (("then", chosen[:cut]), ("else", chosen[cut:])) if part})
