@@ -293,7 +293,9 @@ class _Reviewing:
         if self.case.sources.get(name) == "request":
             return _REMOVE if self.case.request.inherit == "reference" else f"set {name} in `params` to {old}"
         if name in self.case.request.reset:
-            return f"remove {name} from `reset`"
+            if self.case.request.inherit == "reference":
+                return f"remove {name} from `reset`"
+            return f"remove {name} from `reset` and set it in `params` to {old}"
         if self.case.request.inherit == "defaults":
             return f"remove `inherit: defaults`, or set {name} in `params` to {old}"
         return ""
