@@ -13,7 +13,7 @@ from .errors import SelectionError
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, evaluate, holds, settle
 from .frozen import frozen
-from .gate import Closed, Start, gate
+from .gate import Closed, Start, gate, skips
 from .lineage import Lineage, Made
 from .pipeline import WAITS, Step
 from .record import RunRecord, StepEnded
@@ -330,22 +330,8 @@ class _Deciding:
 
     def _closed_early(self, step: Step) -> Skip | None:
         """A step behind a gate that is known to be closed need not wait for what else it depends on."""
-        if step.branch and self.ends.get(step.branch.condition):
-            outcome = self.taken.get(step.branch.condition)
-            if outcome is not None and outcome is not step.branch.outcome:
-                return Skip(
-                    step=step.name, reasons=(f"{step.branch.condition} is {word(outcome)}",), by=step.branch.condition
-                )
-        ended = {name: self.ends.get(name, "succeeded") for name in step.before}
-        match gate(step, ended, {**self.taken, **self._as_needed(step)}):
-            case Closed(status="skipped") as found:
-                return Skip(step=step.name, reasons=(found.reason,), by=found.by)
-        return None
-
-    def _as_needed(self, step: Step) -> dict[str, bool | None]:
-        """Return the outcome that lets a step start, for a condition that is not known yet."""
-        branch = step.branch
-        return {} if branch is None or branch.condition in self.ends else {branch.condition: branch.outcome}
+        found = skips(step, self.ends, self.taken)
+        return Skip(step=step.name, reasons=(found.reason,), by=found.by) if found else None
 
     def _may_skip(self, step: Step) -> bool:
         """Whether a gate that this run decides stands before `step`."""

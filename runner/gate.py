@@ -41,13 +41,14 @@ def gate(
         return Wait()
     if step.joins and (closed := _lacks_parts(step, ends, tolerated)):
         return closed
-    branch = step.branch
+    if skipped := skips(step, ends, taken):
+        return skipped
     stopped = ""
     for name in before:
         end = ends[name]
         if step.kind == "foreach" and name in step.reads:
             continue  # of the items only failures count, and those were looked at
-        is_gate = branch is not None and name == branch.condition
+        is_gate = step.branch is not None and name == step.branch.condition
         if end in GOOD or end == "skipped" or (step.trigger == "all_done" and not is_gate):
             continue
         if end in ("failed", "upstream_failed") and name in tolerated and _does_without(step, name, end):
@@ -55,20 +56,26 @@ def gate(
         if end in ("failed", "upstream_failed"):
             return Closed("upstream_failed", f"{name} {'failed' if end == 'failed' else 'ended upstream_failed'}", name)
         stopped = stopped or name
-    if stopped:
-        return Closed("not_run", f"{stopped} was stopped", stopped)
-    if branch is not None:
-        outcome = taken.get(branch.condition)
-        if ends[branch.condition] == "skipped":
-            return Closed("skipped", f"{branch.condition} was skipped", branch.condition)
-        if outcome is not branch.outcome:
-            return Closed("skipped", f"{branch.condition} is {'true' if outcome else 'false'}", branch.condition)
-    for name in before:
+    return Closed("not_run", f"{stopped} was stopped", stopped) if stopped else Start()
+
+
+def skips(step: Step, ends: Mapping[str, str], taken: Mapping[str, bool | None]) -> Closed | None:
+    """Return what keeps `step` from starting however all else ends; `ends` may lack predecessors.
+
+    It comes before failures: what is skipped is skipped, whether a predecessor fails or is not looked at any more.
+    """
+    branch = step.branch
+    end = ends.get(branch.condition) if branch else None
+    if branch is not None and end == "skipped":
+        return Closed("skipped", f"{branch.condition} was skipped", branch.condition)
+    if branch is not None and end in GOOD and (outcome := taken.get(branch.condition)) is not branch.outcome:
+        return Closed("skipped", f"{branch.condition} is {'true' if outcome else 'false'}", branch.condition)
+    for name in sorted(step.before):
         if step.kind == "foreach" and name in step.reads:
             continue  # an item that its own `when` skips leaves null
-        if ends[name] == "skipped" and not _does_without(step, name, "skipped"):
+        if ends.get(name) == "skipped" and not _does_without(step, name, "skipped"):
             return Closed("skipped", f"{name} was skipped", name)
-    return Start()
+    return None
 
 
 def _lacks_parts(step: Step, ends: Mapping[str, str], tolerated: Collection[str]) -> Closed | None:

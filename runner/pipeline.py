@@ -176,7 +176,9 @@ class Step:
     axis_reads: tuple[Any, ...] = ()  # of an item with computed axes: the Reads that they were made of
     within: tuple[tuple[str, str], ...] = ()  # (fan-out, item) that it is or is part of, outermost first
     items: tuple[str, ...] = ()  # of a `foreach` step: its items, in order
-    computed: bool = False  # whether something in it is more than a reference or a text, and may have no value, or a wrong one
+    computed: bool = (
+        False  # whether something in it is more than a reference or a text, and may have no value, or a wrong one
+    )
 
     @property
     def before(self) -> frozenset[str]:

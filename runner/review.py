@@ -462,8 +462,8 @@ class _Reviewing:
             more |= {
                 b.condition
                 for n in least
-                if (b := self.pipeline.steps[n].branch) and b.condition in found.frontier and b.condition not in assume
-                and (e := reference.record.steps.get(b.condition)) and e.taken is not b.outcome
+                if (b := self.pipeline.steps[n].branch) and b.condition in found.frontier
+                and self._outcome(b.condition, assume) is not b.outcome
             }  # fmt: skip
             more |= self._items_anew(least)
             if not more:
@@ -479,6 +479,12 @@ class _Reviewing:
             left = ", ".join(f"{quoted(name)}: {word(outcome)}" for name, outcome in assume.items())
             lines.append(f"assume: {{{left}}}")
         return Remedy("select", "\n".join(lines), tuple(n for n in found.steps if n not in self.selection))
+
+    def _outcome(self, condition: str, assume: Mapping[str, bool]) -> bool | None:
+        """Return the outcome of a condition that is not selected: the assumed one, or that of the reference run."""
+        assert self.case.reference is not None
+        ended = self.case.reference.record.steps.get(condition)
+        return assume.get(condition, ended.taken if ended else None)
 
     def _items_anew(self, least: set[str]) -> set[str]:
         """Return the rest of the fan-outs whose axes are computed again: none of their items can be named before."""

@@ -287,14 +287,11 @@ class _Judge:
         if outcome is was:
             self._gate(step, made, outcome, SAME)
             return self._keep(step.name, made.ended.before(), SAME)
-        word = {True: "true", False: "false", None: "not known"}
-        cause = Cause("input", "`if`", f"assumed {word[was]}", word[outcome])
-        digest = _mark([step.name, "assumed", was, outcome, [c.to_json() for c in failure]])
-        accepted = self.case.accepts(step.name, digest)
-        verdict = Verdict("stale", (cause, *failure), digest, accepted=accepted)
-        self._gate(step, made, outcome, verdict)
+        cause = _mark([step.name, "assumed", was, outcome, [c.to_json() for c in failure]])
+        accepted = self.case.accepts(step.name, cause)
+        self._gate(step, made, outcome, Verdict("same", cause=cause, accepted=accepted))
         now = Before("succeeded", {}, outcome) if outcome is not None else None
-        return self._keep(step.name, made.ended.before() if accepted else now, verdict)
+        return self._keep(step.name, made.ended.before() if accepted else now, SAME)
 
     def _gate(self, step: Step, made: Made, now: bool | None, verdict: Verdict) -> None:
         templates = [t for t in step.own["if"] if isinstance(t, Template)]
