@@ -110,6 +110,8 @@ def expand(pipeline: Pipeline, known: Known | None = None) -> Pipeline:
     without: set[str] = set()
     while any(step.deferred and name not in without and _ready(step, known) for name, step in steps.items()):
         made: dict[str, Step] = {}
+        # An axis inside of an item may be computed by a step of that item, which only the layer before has made.
+        known = replace(known, pipeline=replace(pipeline, steps=steps)) if known is not None else None
         for name, step in steps.items():
             made[name] = step
             if step.deferred and name not in without and _ready(step, known):

@@ -596,12 +596,13 @@ def test_an_output_never_writes_over_a_file_that_a_parameter_brings(project):
         steps:
           a: {kind: command, command: [sh, -c, "echo > mine.txt", sh, $(params.data)], outputs: {o: {type: file, path: mine.txt}}}
     """)
-    answer = project.runner("apply", "p.yaml", "-p", "data=mine.txt")
-    assert (
-        "a: FAILED: E212 the path mine.txt of output `o` meets mine.txt, which is param `data`" in answer.out,
-        answer.code,
-        (project.root / "mine.txt").read_text(),
-    ) == (True, 1, "precious")
+    assert str(project.runner("apply", "p.yaml", "-p", "data=mine.txt")) == (
+        "p.yaml:6:6: error[E212]: step a cannot start: the path mine.txt of output `o` meets mine.txt, which is param `data`\n"
+        '    6 |   a: {kind: command, command: [sh, -c, "echo > mine.txt", sh, $(params.data)], outputs: {o: {type: file, path: mine.txt}}}\n'
+        "      |      ^\n"
+        "[exit 2]"
+    )
+    assert (project.root / "mine.txt").read_text() == "precious"
 
 
 def test_a_step_that_may_fail_fails_neither_the_run_nor_who_does_without_it(project):
