@@ -179,18 +179,21 @@ def test_wrong_names_of_groups_and_versions_are_told(project):
 @pytest.mark.parametrize(
     "group", ["../up", "", ".hidden", "a/b", "-x", "two words", "x" * 101, "ü"], ids=lambda g: repr(g[:9])
 )
-def test_a_group_with_another_kind_of_name_fails_the_step(project, group):
+def test_a_group_with_another_kind_of_name_is_refused_by_the_plan(project, group):
     project.pipeline(MODEL)
     answer = project.runner("apply", "p.yaml", "-p", f"group={group}")
-    assert (answer.code, f"  register: FAILED: {group!r} cannot be the name of a group\n" in answer.out) == (1, True)
+    assert (answer.code, f"step register cannot start: {group!r} cannot be the name of a group\n" in answer.err) == (
+        2,
+        True,
+    )
     assert not (project.root / ".runner/models").exists()
 
 
-def test_a_status_that_is_none_fails_the_step(project):
+def test_a_status_that_is_none_is_refused_by_the_plan(project):
     project.pipeline(MODEL)
     answer = project.runner("apply", "p.yaml", "-p", "status=maybe")
-    assert answer.code == 1
-    assert "  register: FAILED: status is 'maybe', which is none of: pending, approved, rejected\n" in answer.out
+    assert answer.code == 2
+    assert "step register cannot start: 'maybe' is none of: pending, approved, rejected\n" in answer.err
 
 
 @pytest.mark.parametrize(
