@@ -318,8 +318,8 @@ class _Reviewing:
     def _on_steps(self) -> Iterator[Finding]:
         alike: dict[tuple[object, ...], list[str]] = {}  # steps that are open for one reason
         for name in self.open:
-            for cause in dict.fromkeys(gate.cause for gate in self._gates_of(name) if not gate.holds):
-                yield self._on_gates(name, [g for g in self._gates_of(name) if g.cause == cause and not g.holds])
+            if gates := [gate for gate in self._gates_of(name) if not gate.holds and name not in self.settled]:
+                yield self._on_gates(name, gates)
             verdict = self._verdict(name)
             by_gate = self.pipeline.steps[name].kind in ("condition", "approval")
             if name in self.frontier and not self._sound(name) and not by_gate:
@@ -338,15 +338,9 @@ class _Reviewing:
         causes = f" ({_causes(verdict)})" if unknown else ""
         text = f"{'; '.join(map(gate_text, gates))}{causes}{self._behind(name, gates[0].field)}."
         by = [step for gate in gates for step in gate.by]
-        cause = gates[0].cause
-        return Finding(
-            "F220",
-            name,
-            text,
-            self._step_remedies([name], by, self._params_of_gates(gates), [(name, cause)]),
-            cause,
-            ((name, cause),),
-        )
+        accept = tuple((name, cause) for cause in dict.fromkeys(gate.cause for gate in gates))
+        remedies = self._step_remedies([name], by, self._params_of_gates(gates), accept)
+        return Finding("F220", name, text, remedies, accept[0][1], accept)
 
     def _on_reuse(self, names: Sequence[str], verdict: Verdict) -> Finding:
         """Return the finding on steps that would be reused, and that differ for one reason."""
@@ -395,11 +389,14 @@ class _Reviewing:
 
     def _params_of_gates(self, gates: Sequence[Gate]) -> list[str]:
         """Return the parameters that gates differ by, or none if they differ by something else, too."""
-        if any(gate.field in ("if", "approval") for gate in gates):
-            return [] if gates[0].assumed else self._params_of(self._verdict(gates[0].step))
-        changed = [name for gate in gates for name, then, now in gate.values if then != now]
-        known = all(name in self.pipeline.params for name in changed)
-        return list(dict.fromkeys(changed)) if known else []
+        found = [self._params_of_gate(gate) for gate in gates]
+        return list(dict.fromkeys(name for names in found for name in names)) if all(found) else []
+
+    def _params_of_gate(self, gate: Gate) -> list[str]:
+        if gate.field in ("if", "approval"):
+            return [] if gate.assumed else self._params_of(self._verdict(gate.step))
+        changed = [name for name, then, now in gate.values if then != now]
+        return changed if all(name in self.pipeline.params for name in changed) else []
 
     def _other_reference(self, name: str) -> Iterator[Remedy]:
         """Yield the run that made the step as it would be made today, if it can be the reference run."""
