@@ -41,7 +41,7 @@ from .project import Project, below, confine, content_of, tree_digest
 from .record import Event, RunEnded, RunRecord, RunStopping, RunWaiting, StepEnded
 from .reference import Reference, View, choose, facts_of
 from .request import request_of_json
-from .select import SelectorError, selection_of, touched, written_as
+from .select import SelectorError, selection_of, touched, with_joins, written_as
 from .settings import Settings
 from .store import Store, rights
 from .store.local import LocalStore
@@ -202,7 +202,7 @@ def retry_request(project: Project, store: LocalStore, id: str) -> tuple[Asked, 
     }
     own = {n for n in ends if record.started.decisions.get(n, "run") in ("run", "cached", "skip")}
     chosen = graph.sorted((open_steps | (graph.descendants(open_steps) & own)) & set(pipeline.steps))
-    chosen = written_as(chosen, pipeline, graph)
+    chosen = with_joins(written_as(chosen, pipeline, graph), chosen, pipeline, graph)
     return replace(asked, request=replace(request, select=tuple(chosen))), chosen
 
 

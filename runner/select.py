@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -257,6 +257,26 @@ def written_as(names: Iterable[str], pipeline: Pipeline, graph: Graph) -> list[s
         elif not any(part in chosen for part in pipeline.steps[name].before if pipeline.steps[name].joins):
             out[name] = None  # what joins them, and none of them
     return list(out)
+
+
+def with_joins(names: list[str], chosen: Collection[str], pipeline: Pipeline, graph: Graph) -> list[str]:
+    """Return `names`, and selectors for the joins of `chosen` that they leave out: a join alone has no name of its own.
+
+    It is reached from a chosen part of it (`f[x=2]+1`).
+    """
+    meanings = Meanings(pipeline, graph, Facts(lambda status: set(), lambda kind: set()))
+    reached = {step for text in names for step in meanings.of(text, "select", 0)}
+    reached |= _joins_between(reached, pipeline, graph)
+    out = list(names)
+    for join in graph.sorted(step for step in chosen if pipeline.steps[step].joins and step not in reached):
+        layer, depth = {join}, 0
+        while layer and all(pipeline.steps[step].joins for step in layer):
+            layer = {before for step in layer for before in graph.before[step] if before in chosen}
+            depth += 1
+        part = next((step for step in graph.sorted(layer) if not pipeline.steps[step].joins), None)
+        if part is not None:
+            out.append(f"{part}+{depth}")
+    return out
 
 
 def _above(name: str) -> list[str]:
