@@ -327,7 +327,8 @@ class _Reviewing:
                     name
                 )
         for names in alike.values():
-            yield self._on_reuse(names, self._verdict(names[0]))
+            for group in [names] if len(names) > _MANY else [[name] for name in names]:
+                yield self._on_reuse(group, self._verdict(group[0]))
 
     def _was_accepted(self, name: str) -> bool:
         return any(a.step == name for a in self.case.request.accept)
@@ -559,6 +560,7 @@ def _shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 _LONG = 400  # characters
+_MANY = 3  # steps that differ for one reason and have a finding each; more of them share one
 _REMOVE = "remove from `params`"
 
 
