@@ -34,6 +34,7 @@ from .graph import Graph
 from .pipeline import WAITS, Runtime, Step
 from .plan import Plan, request_json
 from .record import (
+    HERE,
     AttemptFailed,
     Event,
     MessageRefused,
@@ -699,7 +700,10 @@ class _Engine:
     def _outside(self, step: Step) -> dict[str, str]:
         """Return why a step was not kept to what it declares, and the checkout whose files it could read."""
         why = unsealed(step)
-        return {"unsealed": why, "checkout": self.workshop.root} if why else {}
+        if not why:
+            return {}
+        root, store = self.workshop.root, os.path.realpath(self.workshop.store)
+        return {"unsealed": why, "checkout": HERE if store.startswith(f"{root}/") else root}
 
     def _attempt(self, step: Step, evaluated: Evaluated) -> None:
         attempt = self.attempts[step.name] = self.attempts.get(step.name, 0) + 1

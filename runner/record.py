@@ -15,6 +15,7 @@ from .gate import GOOD
 
 FORMAT = 2  # of a journal; from 2 on each line ends with its sum
 NO_RESULT = frozenset({"foreach", "pipeline", "approval", "callback"})  # kinds whose success is good for one run only
+HERE = "."  # as a checkout: the project that holds the store, wherever both are moved
 UNFINISHED = frozenset({"running", "waiting", "stopping"})
 
 
@@ -126,8 +127,10 @@ class StepEnded(Event):
         """
         if not self.unsealed or not checkout:
             return ""
-        made_in = self.checkout or (checkout if private else "a checkout that its record does not name")
-        return "" if made_in == checkout else made_in
+        if self.checkout not in ("", HERE):
+            return "" if self.checkout == checkout else self.checkout
+        holder = "the project that holds the store" if self.checkout else "a checkout that its record does not name"
+        return "" if private else holder
 
     def before(self) -> Before:
         return Before(

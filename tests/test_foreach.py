@@ -777,7 +777,7 @@ def test_a_retry_of_items_can_be_written_down_and_run(project):
     """)
     project.runner("apply", "p.yaml")
     written = project.runner("retry", project.record()["run"], "--print").raw
-    assert 'select: ["a[x=2]"]' in written
+    assert 'select: ["a[x=2]", "a[x=2]+1"]' in written
     project.write(again_yaml=written)
     assert project.runner("validate", "again.yaml").code == 0
 

@@ -91,7 +91,9 @@ class LocalStore:
         except PermissionError as error:
             raise Denied("format", self.path) from error
         except OSError as error:
-            raise EnvironmentFailure(f"{printable(self.path)} cannot be a store: {error.strerror}") from error
+            raise EnvironmentFailure(
+                f"the store {printable(self.path[:200])} cannot be used: {error.strerror}"
+            ) from error
         return True
 
     def _create(self) -> None:

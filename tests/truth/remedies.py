@@ -85,8 +85,9 @@ def _taken_back(doc: Json, text: str) -> Json:
     text = text.replace("`", "")
     if found := re.search(r"set (\w+) in params to (.*)", text):
         doc["params"][found[1]] = yaml.safe_load(found[2])
-    elif found := re.match(r"remove (\w+) from params", text):
-        doc["params"].pop(found[1], None)
+    elif found := re.match(r"remove ([\w, ]+) from params", text):
+        for name in found[1].split(", "):
+            doc["params"].pop(name, None)
     return {k: v for k, v in doc.items() if k != "params" or v}
 
 
