@@ -88,7 +88,11 @@ def _taken_back(doc: Json, text: str) -> Json:
     elif found := re.match(r"remove ([\w, ]+) from params", text):
         for name in found[1].split(", "):
             doc["params"].pop(name, None)
-    return {k: v for k, v in doc.items() if k != "params" or v}
+    elif found := re.match(r"remove (\w+) from reset(?: and set it in params to (.*))?", text):
+        doc["reset"] = [name for name in doc.get("reset", []) if name != found[1]]
+        if found[2]:
+            doc["params"][found[1]] = yaml.safe_load(found[2])
+    return {k: v for k, v in doc.items() if k not in ("params", "reset") or v}
 
 
 def _entries(old: list[Json], new: list[Json]) -> list[Json]:
