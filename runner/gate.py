@@ -70,10 +70,10 @@ def skips(step: Step, ends: Mapping[str, str], taken: Mapping[str, bool | None])
         return Closed("skipped", f"{branch.condition} was skipped", branch.condition)
     if branch is not None and end in GOOD and (outcome := taken.get(branch.condition)) is not branch.outcome:
         return Closed("skipped", f"{branch.condition} is {'true' if outcome else 'false'}", branch.condition)
-    for name in sorted(step.before):
+    for name in sorted([name for name in step.before if ends.get(name) == "skipped"]):
         if step.kind == "foreach" and name in step.reads:
             continue  # an item that its own `when` skips leaves null
-        if ends.get(name) == "skipped" and not _does_without(step, name, "skipped"):
+        if not _does_without(step, name, "skipped"):
             return Closed("skipped", f"{name} was skipped", name)
     return None
 

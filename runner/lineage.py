@@ -73,7 +73,9 @@ class Lineage:
 
     def _recent_of(self, pipeline: str) -> Iterator[RunRecord]:
         """Yield the newest finished runs, each read once for all steps."""
-        read, rest = self._recent.setdefault(pipeline, ([], islice(self._past.finished(pipeline), _RECENT)))
+        if pipeline not in self._recent:
+            self._recent[pipeline] = [], islice(self._past.finished(pipeline), _RECENT)
+        read, rest = self._recent[pipeline]
         yield from read
         for record in rest:
             read.append(record)

@@ -83,15 +83,15 @@ def _taken_back(doc: Json, text: str) -> Json:
     """Do what a remedy says in words: `remove k from params`, `set k in params to 2`."""
     doc.setdefault("params", {})
     text = text.replace("`", "")
-    if found := re.search(r"set (\w+) in params to (.*)", text):
+    if found := re.match(r"remove (\w+) from reset(?: and set it in params to (.*))?", text):
+        doc["reset"] = [name for name in doc.get("reset", []) if name != found[1]]
+        if found[2]:
+            doc["params"][found[1]] = yaml.safe_load(found[2])
+    elif found := re.search(r"set (\w+) in params to (.*)", text):
         doc["params"][found[1]] = yaml.safe_load(found[2])
     elif found := re.match(r"remove ([\w, ]+) from params", text):
         for name in found[1].split(", "):
             doc["params"].pop(name, None)
-    elif found := re.match(r"remove (\w+) from reset(?: and set it in params to (.*))?", text):
-        doc["reset"] = [name for name in doc.get("reset", []) if name != found[1]]
-        if found[2]:
-            doc["params"][found[1]] = yaml.safe_load(found[2])
     return {k: v for k, v in doc.items() if k not in ("params", "reset") or v}
 
 
