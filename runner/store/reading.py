@@ -64,7 +64,9 @@ def _refuse(text: str) -> Any:
 
 
 def unreadable(what: str, error: OSError) -> RunnerError:
-    """Return what to raise for a part of the store that could not be read: a missing right is no damage."""
+    """Return what to raise for a part of the store that could not be read: no right, and no room, is no damage."""
     if isinstance(error, PermissionError):
         return Denied(what)
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return EnvironmentFailure(f"{what} cannot be read: {error.strerror}")
     return StoreDamaged(f"{what} cannot be read: {error.strerror}")

@@ -95,7 +95,7 @@ def test_a_run_whose_parent_blocks_signals_can_be_stopped(folder):
     assert process.returncode == 143
 
 
-@pytest.mark.parametrize("files", [1024, 256, 64, 30, 20])
+@pytest.mark.parametrize("files", [1024, 256, 64, 30, 24])
 def test_few_files_may_be_open_and_the_steps_find_the_limit_as_it_was(folder, files):
     ended = limited(folder, f"NOFILE {files}", "apply p.yaml --workers 8")
     assert (ended.returncode, ended.stderr) == (0, "")
