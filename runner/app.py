@@ -637,7 +637,11 @@ def standing(asked: Asked, made: Plan, store: LocalStore, run: str) -> tuple[set
     """Return what it stands on that a plan finds nothing to do: files of the project, of the store, and paths where nothing
     is. None where more than files decides: another run, the time, an environment, what others hold."""
     request, project, world = asked.request, asked.project, made.world
-    kept = [d for d in made.decisions.values() if isinstance(d, Kept | Skip)]
+    kept = [
+        d
+        for d in made.decisions.values()
+        if isinstance(d, Kept | Skip) or (isinstance(d, Run) and d.outcome is not None)
+    ]
     if (
         request.reference not in (None, "none") or request.select is not None or request.group or world.runtimes
         or len(kept) < len(made.decisions) or made.notes or asked.pipeline.warnings

@@ -25,7 +25,7 @@ needs_strace = pytest.mark.skipif(not shutil.which("strace"), reason="needs stra
 
 # System calls per step, of the runner's own processes and of a child until its program runs.
 CALLS = {
-    "all": 136, "fchmod": 1, "close": 18, "execve": 1, "getdents64": 11, "mkdir": 1, "newfstatat": 41, "openat": 12, "pipe2": 1, "rename": 2,
+    "all": 140, "fchmod": 1, "close": 18, "execve": 1, "getdents64": 11, "mkdir": 1, "newfstatat": 41, "openat": 12, "pipe2": 1, "rename": 2,
     "renameat": 2, "flistxattr": 5.2, "llistxattr": 2.2, "write": 7,
 }  # fmt: skip
 # What time decides: how many steps share one wait for the disk. In `all` these do not count.

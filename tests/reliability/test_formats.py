@@ -162,7 +162,9 @@ def golden(request, project) -> Project:
 
 @pytest.mark.reliability("U02")
 def test_a_store_of_every_version_is_opened_verified_and_planned_against(golden):
-    assert str(golden.runner("store", "verify")) == (
+    told = str(golden.runner("store", "verify")).splitlines(keepends=True)
+    # An archive keeps no modes of files that may only be read.
+    assert "".join(line for line in told if "may be written: its mode is" not in line) == (
         "the store ROOT/.runner is whole\nnote: the index was missing or damaged; it was made anew from the journals\n[exit 0]"
     )
     runs = json.loads(golden.runner("runs", "-o", "json").raw)

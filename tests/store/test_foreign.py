@@ -34,7 +34,6 @@ PUT = {
     "an object that may be written": (lambda store, other: (store / OBJECT).chmod(0o644), f"note: {OBJECT} may be written: its mode is 0644"),
     "an object with another name": (lambda store, other: os.link(store / OBJECT, other / "name"), f"note: {OBJECT} has 2 names: who has another of them may write to it"),
     "a folder of objects that is a link": (lambda store, other: move_and_link((store / OBJECT).parent, other / "ab"), f"note: objects/sha256/{DIGEST[:2]} is a symlink to ROOT/elsewhere/ab"),
-    "a journal that is a link": (lambda store, other: move_and_link(journal(store), other / "j"), "note: runs/R1/journal.jsonl is a symlink to ROOT/elsewhere/j"),
     "a journal with another name": (lambda store, other: os.link(journal(store), other / "j"), "note: runs/R1/journal.jsonl has 2 names: who has another of them may write to it"),
     "a pipe among the plans' folders": (lambda store, other: os.mkfifo(store / "runs/R1/p".replace("R1", journal(store).parent.name)), "note: runs/R1/p is a pipe"),
     "a file of nobody's": (lambda store, other: (store / "evil").touch(), "note: evil is nothing that the runner puts into a store"),
@@ -49,6 +48,13 @@ def test_what_is_right_but_not_as_the_runner_makes_it_is_noted(what, ran):
     answer = ran.runner("store", "verify")
     assert answer.out == f"{said}\n"[not said :] + "the store ROOT/.runner is whole\n".replace("DIGEST", DIGEST)
     assert answer.code == 0
+
+
+def test_a_journal_that_is_a_link_is_lost_and_the_link_is_named(ran):
+    move_and_link(journal(ran.root / ".runner"), ran.root / "elsewhere/j")
+    assert str(ran.runner("store", "verify")) == (
+        "damaged: run R1 has lost its journal\nnote: runs/R1/journal.jsonl is a symlink to ROOT/elsewhere/j\n1 damaged\n[exit 5]"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
