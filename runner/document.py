@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from .errors import MANY, Diagnostic, Invalid
+from .errors import MANY, Diagnostic, Invalid, decoded
 
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
@@ -121,14 +121,7 @@ def parse(raw: bytes, shown: str) -> Document:
         raise Invalid(
             [Diagnostic(shown, 0, 0, "E110", f"the file has more than {MAX_LINES:,} lines and elements", _SPLIT)]
         )
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = error.start - raw.rfind(b"\n", 0, error.start)
-        raise Invalid(
-            [Diagnostic(shown, line, column, "E100", "YAML: the file is not UTF-8", "save it as UTF-8")]
-        ) from None
+    text = decoded(raw, shown, "YAML")
     builder = _Builder(shown, text)
     value = builder.build()
     if not builder.mistakes and not isinstance(value, dict):

@@ -132,6 +132,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{found[0]}`?" if found else ""
 
 
+def decoded(raw: bytes, shown: str, form: str) -> str:
+    """Return the text of a file in UTF-8; raises Invalid with the place of the first byte that is not."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        text = f"{form}: the file is not UTF-8"
+        raise Invalid([Diagnostic(shown, line, column, "E100", text, "save it as UTF-8")]) from None
+
+
 def suggest(name: str, known: Iterable[str], noun: str) -> str:
     """Return the nearest name, or else what there is."""
     names = sorted(known)

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from . import reading
-from .errors import MANY, Diagnostic, Invalid, suggest
+from .errors import MANY, Diagnostic, Invalid, decoded, suggest
 from .frozen import frozen
 
 MAX_BYTES = 1 << 16
@@ -111,14 +111,7 @@ def parsed(raw: bytes, path: str) -> tuple[str, dict[str, Any]]:
     """Return the text and the tables of a runner.toml; raises Invalid for what is not TOML."""
     import tomllib
 
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = error.start - raw.rfind(b"\n", 0, error.start)
-        raise Invalid(
-            [Diagnostic(path, line, column, "E100", "TOML: the file is not UTF-8", "save it as UTF-8")]
-        ) from None
+    text = decoded(raw, path, "TOML")
     lines = text.split("\n")
     for number, source in enumerate(lines, 1):
         if source.count(".") > _DOTS and not source.lstrip().startswith("#"):  # parsing takes their number squared
