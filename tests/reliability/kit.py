@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import os
+import pkgutil
 import platform
 import select
 import socket
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,8 +59,8 @@ def ask(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def answered(folder: Path, *args: str, warm: Path | None = None, uid: int = 0) -> tuple[int, str]:
     """Run a command in a fork; return its exit code, and all that it printed. One that hangs is killed: -9.
 
-    With `uid` it is run by that user. What the program imports may lie where that user may not read: before, the same
-    command is run in the folder `warm`.
+    With `uid` it is run by that user. What the program imports may lie where that user may not read: before, all of its
+    modules are loaded and the same command is run in the folder `warm`.
     """
     done = _forked(folder, args, warm, uid)
     return done.returncode, done.stdout + done.stderr
@@ -87,6 +89,7 @@ def _child(folder: Path, args: Sequence[str], streams: tuple[int, int], warm: Pa
             del os.environ[name]
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         if warm:
+            _load_all()
             os.chdir(warm)
             _print_to((os.open(os.devnull, os.O_WRONLY),) * 2)
             cli.run(list(args))
@@ -97,10 +100,18 @@ def _child(folder: Path, args: Sequence[str], streams: tuple[int, int], warm: Pa
             os.setgid(uid)
             os.setuid(uid)
         code = cli.run(list(args))
+    except BaseException:
+        traceback.print_exc()
+    finally:
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:
         os._exit(code)
+
+
+def _load_all() -> None:
+    for module in pkgutil.walk_packages(runner.__path__, "runner."):
+        if not module.name.endswith(("_main", "__main__")):  # these two are run, not imported
+            importlib.import_module(module.name)
 
 
 def _print_to(streams: tuple[int, int]) -> None:

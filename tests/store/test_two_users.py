@@ -71,13 +71,18 @@ class Shared:
 
     def answer(self, command: list[str], uid: int = OTHER) -> tuple[int, str]:
         """The exit code, and the error or else the first line that was printed."""
-        warm = self.root.with_name("warm")
-        shutil.rmtree(warm, ignore_errors=True)
-        shutil.copytree(self.pristine, warm, symlinks=True)
-        code, text = kit.answered(self.root, *asked(command, self.runs), warm=warm, uid=uid)
-        assert "Traceback" not in text, text
+        code, text = self.printed(command, uid)
         lines = text.replace(str(self.root), "ROOT").splitlines() or [""]
         return code, next((line for line in lines if line.startswith("error: ")), lines[0])
+
+    def printed(self, command: list[str], uid: int = OTHER) -> tuple[int, str]:
+        """The exit code and all that was printed."""
+        warm = self.root.with_name("warm")
+        shutil.rmtree(warm, ignore_errors=True)
+        shutil.copytree(self.root, warm, symlinks=True)
+        code, text = kit.answered(self.root, *asked(command, self.runs), warm=warm, uid=uid)
+        assert "Traceback" not in text, text
+        return code, text
 
     def answers(self, commands: list[list[str]]) -> dict[str, tuple[int, str]]:
         """What each command says, none of which changes anything."""
@@ -119,7 +124,7 @@ def test_a_store_that_this_user_may_not_read_is_exit_6_and_one_sentence(shared, 
 @needs_root
 def test_doctor_says_so_in_its_row_of_the_store(shared):
     private(shared)
-    code, text = kit.answered(shared.root, "doctor", warm=shared.pristine, uid=OTHER)
+    code, text = shared.printed(["doctor"])
     [row] = [line for line in text.splitlines() if line.split()[1:2] == ["store"]]
     assert (code, row.replace(str(shared.root), "ROOT")) == (
         6, "fail  store             this user may not read format of the store ROOT/.runner"
@@ -189,7 +194,7 @@ def test_a_repair_that_would_lock_the_owner_out_changes_nothing(shared):
     path = next(iter(sorted(shared.store.glob("objects/*/*/*"))))
     path.write_bytes(b"other bytes")
     before = shared.files()
-    code, text = kit.answered(shared.root, "store", "verify", "--repair", warm=shared.pristine, uid=OTHER)
+    code, text = shared.printed(["store", "verify", "--repair"])
     assert (code, SHARED.replace("ROOT", str(shared.root)) in text.splitlines()) == (6, True)
     assert [f[:4] for f in shared.files()] == [f[:4] for f in before]
 
