@@ -26,7 +26,7 @@ from pathlib import Path
 from threading import Thread, Timer
 from typing import Any, NoReturn
 
-import runner.store.local  # noqa: F401 (loaded before a fork)
+import runner.store.local
 from runner import cli
 
 ROOT = Path(__file__).parent.parent.parent

@@ -329,7 +329,9 @@ class Plan:
         assert self.reference is not None
         effect, then = param["effect"], self.reference.params.get(name)
         told = any(f["subject"] == name for f in self.plan["findings"]) or bool(self.plan["accepted"])
-        if effect not in ("unused", "deferred", "shadowed") or (effect == "shadowed" and told):
+        then_shape = self.sides[self.reference_id].shape
+        newly_read = any(name in read - then_shape.params.get(n, set()) for n, read in self.now.shape.params.items())
+        if effect not in ("unused", "deferred", "shadowed") or (effect == "shadowed" and (told or newly_read)):
             return
         there = {
             template(n)
