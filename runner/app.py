@@ -32,6 +32,7 @@ from .executors.redact import SHORTEST
 from .expand import Known, deferred, expand
 from .expression import EvaluationError, Template
 from .fingerprint import Before, artifacts
+from .force import forced, looks_up
 from .frozen import frozen
 from .graph import Graph, graph_of
 from .params import parse_value, resolve_params, widen
@@ -770,15 +771,16 @@ def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tupl
         n for n, s in spread.steps.items()
         if started.decisions.get(n, started.decisions.get(s.within[0][0], "run") if s.within else "run") not in ("cut", "unneeded", "reuse")
     }  # fmt: skip
-    lookup = (request.mode or ("full" if request.select is not None else "incremental")) == "incremental"
+    reference = store.run(started.reference) if started.reference else None
+    mode = request.effective_mode
+    anew = forced(request, spread, graph, reference)
     decisions: dict[str, Decision] = {
-        n: Run(step=n, lookup=lookup and spread.steps[n].cache.enabled) if n in chosen else Cut(step=n)
+        n: Run(step=n, lookup=looks_up(spread.steps[n], mode, anew)) if n in chosen else Cut(step=n)
         for n in graph.order
     }
-    reference = store.run(started.reference) if started.reference else None
     plan = Plan(
         spread, graph, request, params, started.sources, selection_of(chosen, graph), Reference(reference, "") if reference else None,
-        "incremental" if lookup else "full", decisions, (), (), (), (), world, started.request_digest, started.plan_digest,
+        mode, decisions, (), (), (), (), world, started.request_digest, started.plan_digest, forced=anew,
     )  # fmt: skip
     now = engine.files_of(plan)  # of all fan-outs, as if none had been spread
     # What only a fan-out without items names was not asked for when the run began, if that was known then.

@@ -12,12 +12,13 @@ from .causes import own_causes
 from .errors import SelectionError
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, evaluate, holds, settle
+from .force import forced, forced_inside, is_forced, looks_up
 from .frozen import frozen
 from .gate import Closed, Start, gate, skips
 from .lineage import Lineage, Made
 from .pipeline import WAITS, Step
 from .record import RunRecord, StepEnded
-from .select import Facts, SelectorError, statuses_of, union
+from .select import Facts, SelectorError, union
 from .verdict import SAME, Standing, Verdict
 
 
@@ -94,6 +95,7 @@ class Decided:
 
     decisions: Mapping[str, Decision]
     mode: str
+    forced: frozenset[str]
     notes: tuple[str, ...]
 
 
@@ -107,7 +109,7 @@ class _Deciding:
         self.case, self.standing = case, standing
         self.pipeline, self.request, self.selection = case.pipeline, case.request, case.selection
         self.reference, self.graph, self.today = case.reference, case.graph, case.today
-        self.mode = self.request.mode or ("full" if self.request.select is not None else "incremental")
+        self.mode = self.request.effective_mode
         self.lineage = Lineage(case.today.past)
         self.decisions: dict[str, Decision] = {}
         self.notes: list[str] = []
@@ -117,7 +119,8 @@ class _Deciding:
 
     def decide(self) -> Decided:
         self._check_assume()
-        self.forced = self._forced()
+        record = self.reference.record if self.reference else None
+        self.forced = forced(self.request, self.pipeline, self.graph, record)
         chosen = set(self.selection.steps)
         frontier, closure = set(self.selection.frontier), set(self.selection.closure)
         for name in self.graph.order:
@@ -140,7 +143,7 @@ class _Deciding:
             for name in self.request.params
             if self.pipeline.params[name].deprecated
         ]
-        return Decided(self.decisions, self.mode, tuple(self.notes))
+        return Decided(self.decisions, self.mode, self.forced, tuple(self.notes))
 
     # what the request asks for beside the selection
 
@@ -159,15 +162,6 @@ class _Deciding:
                 )
             if name not in self.selection.frontier:
                 self.notes.append(f"assume {name}: nothing that runs stands behind it")
-
-    def _forced(self) -> set[str]:
-        record = self.reference.record if self.reference else None
-
-        def none(_: str) -> set[str]:
-            raise SelectorError("E402", "`changed:` cannot be used in `force`")
-
-        facts = Facts(lambda s: statuses_of(s, record.statuses) & set(self.pipeline.steps) if record else none(s), none)
-        return union(self.request.force, self.pipeline, self.graph, facts, "force")
 
     @cached_property
     def newest(self) -> RunRecord | None:
@@ -361,8 +355,10 @@ class _Deciding:
             *(["selected"] if self.request.select is not None else []),
             f"its items are known once {reads} {'has' if ',' not in reads else 'have'} ended",
         ]
-        forced = step.name in self.forced
-        lookup = self.mode == "incremental" and step.cache.enabled and not forced
+        anew, all_anew = forced_inside(step, self.forced)
+        if anew:
+            reasons.append("forced" if all_anew else f"forced: {', '.join(anew)}")
+        lookup = looks_up(step, self.mode, self.forced) and not all_anew
         return Run(step=step.name, reasons=tuple(reasons), may=("cached", *may) if lookup else may, lookup=lookup)
 
     def _at_once(self, step: Step, known: bool, may: tuple[str, ...]) -> Decision:
@@ -390,10 +386,10 @@ class _Deciding:
         return (f"input from {', '.join(running)}",) if running else ()
 
     def _process(self, step: Step, may: tuple[str, ...]) -> Decision:
-        forced = step.name in self.forced
-        lookup = self.mode == "incremental" and step.cache.enabled and not forced
+        anew = is_forced(step, self.forced)
+        lookup = looks_up(step, self.mode, self.forced)
         reasons = ["selected"] if self.request.select is not None else []
-        if forced:
+        if anew:
             reasons.append("forced")
         elif not step.outputs:
             reasons.append("it has no outputs: it acts on the world")
@@ -438,7 +434,7 @@ class _Deciding:
             may = ("cached", *may)
         return Run(
             step=step.name, reasons=tuple(reasons) or ("nothing stored has its fingerprint",), may=may, lookup=lookup and not expired,
-            only_mode=self.mode == "full" and not forced and step.cache.enabled and bool(step.outputs) and not expired,
+            only_mode=self.mode == "full" and not anew and step.cache.enabled and bool(step.outputs) and not expired,
             fingerprint=evaluated.fingerprint if evaluated else "",
         )  # fmt: skip
 

@@ -29,6 +29,7 @@ from .expand import Known
 from .expand import items as spread
 from .expression import EvaluationError, Template
 from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
+from .force import looks_up
 from .frozen import changed, frozen
 from .graph import Graph
 from .pipeline import WAITS, Runtime, Step
@@ -667,7 +668,8 @@ class _Engine:
             return
         self.steps |= made
         self.pipeline = replace(self.pipeline, steps={**self.pipeline.steps, **made})
-        self.decisions |= {name: replace(decision, step=name) for name in made}
+        mode, forced = self.plan.mode, self.plan.forced
+        self.decisions |= {n: replace(decision, step=n, lookup=looks_up(s, mode, forced)) for n, s in made.items()}
         self.schedule.spread(step.name, made, {n: self._need(s) for n, s in made.items() if s.has_process})
 
     def _fresh(self, step: Step, success: StepEnded) -> bool:

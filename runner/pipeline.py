@@ -297,6 +297,11 @@ class RunRequest:
     conflict: str = "queue"
 
     @property
+    def effective_mode(self) -> str:
+        """The mode asked for, or the one that goes with what is selected."""
+        return self.mode or ("full" if self.select is not None else "incremental")
+
+    @property
     def trial(self) -> bool:
         """A run that `latest` never chooses."""
         return bool(self.assume) or (self.expect is not None and self.expect.status not in (None, "succeeded"))

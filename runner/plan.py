@@ -64,6 +64,7 @@ class Plan:
     request_digest: str
     digest: str = ""
     code_changes: tuple[CodeChange, ...] = ()
+    forced: frozenset[str] = frozenset()  # what runs anew, also of items to come
 
     @property
     def runs(self) -> list[str]:
@@ -89,7 +90,7 @@ def make_plan(case: Case) -> Plan:
     plan = Plan(
         case.pipeline, case.graph, case.request, case.today.params, case.sources, case.selection, case.reference, decided.mode,
         decided.decisions, seen.effects, seen.gates, seen.findings, (*case.selection.warnings, *decided.notes, *seen.notes),
-        case.today.world, request_digest(case.request),
+        case.today.world, request_digest(case.request), forced=decided.forced,
     )  # fmt: skip
     return replace(plan, digest=digest_of(bound(to_json(plan))))
 

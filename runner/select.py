@@ -589,15 +589,15 @@ class _Parser:
         return found
 
     def _near(self, name: str, written: list[str]) -> str:
-        fan = self.pipeline.steps.get(name.partition("[")[0])
+        parts = parts_of(name)
+        fan = self.pipeline.steps.get(parts[0][0]) if parts else None
+        inside = fan.foreach.body if fan is not None and fan.deferred and fan.foreach else {}
         if "[" in name and fan is not None and fan.items:
             return f"the items are: {_listed(fan.items)}"
-        if "[" in name and fan is not None:
-            return (
-                f"`{fan.name}` has no `foreach`"
-                if fan.foreach is None
-                else f"the items of `{fan.name}` are not known before it runs; select {fan.name}"
-            )
+        if "[" in name and fan is not None and fan.foreach is None:
+            return f"`{fan.name}` has no `foreach`"
+        if fan is not None and fan.deferred and ("[" in name or name in inside):
+            return f"the items of `{fan.name}` are not known before it runs; name {fan.name} itself"
         return nearest(name, written) or f"there are: {_listed(written)}"
 
     def method(self, token: _Token) -> Steps:

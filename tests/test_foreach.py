@@ -508,7 +508,7 @@ def test_an_item_cannot_be_named_where_what_lists_it_runs_again(project, tmp_pat
     a = Counted(project, tmp_path, "$(steps.list.outputs.xs)")
     a.runner("apply", "p.yaml")
     project.request('select: [list, "a[x=1]"]')
-    assert "= help: the items of `a` are not known before it runs; select a\n" in a.runner("plan", "run.yaml").err
+    assert "= help: the items of `a` are not known before it runs; name a itself\n" in a.runner("plan", "run.yaml").err
 
 
 def test_the_items_are_found_through_runs_that_only_reused_what_was_made_of_them(project, tmp_path):

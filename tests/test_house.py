@@ -16,7 +16,7 @@ ROOT = Path(runner.__file__).parent
 # Each module imports only those above it, in functions too.
 ORDER = [
     "__init__", "frozen", "errors", "values", "document", "language", "expression", "pipeline", "axes", "embed", "notebooks", "params", "scope", "compiler", "request", "graph", "select", "named", "fingerprint", "expand", "gate", "record",
-    "reference", "case", "lineage", "causes", "starts", "verdict", "decide", "results", "review", "plan", "planfile", "planschema", "amend", "estimate", "compare", "why", "schedule", "collect", "environments", "executors", "store", "steps", "sealing", "hints", "engine", "reading", "settings", "project", "unable", "caches", "compiled", "changes", "reporters", "app", "planning", "repair", "doctor", "settled", "shortage", "console", "session", "cli", "__main__",
+    "reference", "force", "case", "lineage", "causes", "starts", "verdict", "decide", "results", "review", "plan", "planfile", "planschema", "amend", "estimate", "compare", "why", "schedule", "collect", "environments", "executors", "store", "steps", "sealing", "hints", "engine", "reading", "settings", "project", "unable", "caches", "compiled", "changes", "reporters", "app", "planning", "repair", "doctor", "settled", "shortage", "console", "session", "cli", "__main__",
 ]  # fmt: skip
 PURE = ORDER[: ORDER.index("collect") + 1]
 
