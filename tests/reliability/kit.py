@@ -14,6 +14,7 @@ import pkgutil
 import platform
 import select
 import socket
+import sqlite3  # noqa: F401 (loaded before a fork)
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from threading import Thread, Timer
 from typing import Any, NoReturn
@@ -59,8 +61,8 @@ def ask(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 def answered(folder: Path, *args: str, warm: Path | None = None, uid: int = 0) -> tuple[int, str]:
     """Run a command in a fork; return its exit code, and all that it printed. One that hangs is killed: -9.
 
-    With `uid` it is run by that user. What the program imports may lie where that user may not read: before, all of its
-    modules are loaded and the same command is run in the folder `warm`.
+    With `uid` it is run by that user. What the program imports may lie where that user may not read: before, the same
+    command is run in the folder `warm`.
     """
     done = _forked(folder, args, warm, uid)
     return done.returncode, done.stdout + done.stderr
@@ -69,7 +71,7 @@ def answered(folder: Path, *args: str, warm: Path | None = None, uid: int = 0) -
 def _forked(
     folder: Path, args: Sequence[str], warm: Path | None = None, uid: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    importlib.import_module(f"runner.cli.{args[0]}")
+    _load_all()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if pid == 0:
@@ -89,7 +91,6 @@ def _child(folder: Path, args: Sequence[str], streams: tuple[int, int], warm: Pa
             del os.environ[name]
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         if warm:
-            _load_all()
             os.chdir(warm)
             _print_to((os.open(os.devnull, os.O_WRONLY),) * 2)
             cli.run(list(args))
@@ -108,6 +109,7 @@ def _child(folder: Path, args: Sequence[str], streams: tuple[int, int], warm: Pa
         os._exit(code)
 
 
+@cache
 def _load_all() -> None:
     for module in pkgutil.walk_packages(runner.__path__, "runner."):
         if not module.name.endswith(("_main", "__main__")):  # these two are run, not imported
