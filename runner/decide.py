@@ -11,7 +11,7 @@ from .case import NO_RUN, Case
 from .causes import own_causes
 from .errors import SelectionError
 from .expression import EvaluationError
-from .fingerprint import Before, Evaluated, evaluate, holds, settle
+from .fingerprint import Before, Evaluated, evaluate, holds, when_holds
 from .force import forced, forced_inside, is_forced, looks_up
 from .frozen import frozen
 from .gate import Closed, Start, gate, skips
@@ -304,7 +304,7 @@ class _Deciding:
         if step.when is False:
             return Skip(step=step.name, reasons=("`when` is false",))
         if step.when is not True:
-            known = self._known_when(step)
+            known = when_holds(step, self.pipeline, self.today.params, self.before, self.today.world)
             if known is False:
                 return Skip(step=step.name, reasons=("`when` is false",))
             gates_known = gates_known and known is not None
@@ -334,18 +334,6 @@ class _Deciding:
         return step.trigger == "all_succeeded" and any(
             "skipped" in d.may for name in step.before if (d := self.decisions.get(name))
         )
-
-    def _known_when(self, step: Step) -> bool | None:
-        assert not isinstance(step.when, bool)
-        names = {ref.path[1] for ref in step.when.refs() if ref.path[0] == "steps"}
-        if any(name not in self.ends for name in names):
-            return None
-        try:
-            return bool(
-                settle(step.when, step, self.pipeline, self.today.params, self.before, self.today.world, NO_RUN)
-            )
-        except EvaluationError:
-            return None
 
     def _deferred(self, step: Step, may: tuple[str, ...]) -> Decision:
         """A fan-out whose axes are computed by a step of this run."""

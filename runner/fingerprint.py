@@ -202,6 +202,9 @@ def outline(
     return evaluation.outline()
 
 
+_NO_RUN: Mapping[str, str] = {}
+
+
 def settle(
     tree: Any,
     step: Step,
@@ -213,6 +216,25 @@ def settle(
 ) -> Any:
     """Return the value of one field of a step that is outside its fingerprint (`when`, `timeout`, `resources`)."""
     return _Evaluation(step, pipeline, params, before, world, run).tree(tree)
+
+
+def when_holds(
+    step: Step,
+    pipeline: Pipeline,
+    params: Mapping[str, Any],
+    before: Mapping[str, Before],
+    world: World,
+    run: Mapping[str, str] = _NO_RUN,
+) -> bool | None:
+    """Whether the `when` of a step lets it start; None where what it reads has not ended or gives it no value."""
+    if isinstance(step.when, bool):
+        return step.when
+    if any(ref.path[0] == "steps" and ref.path[1] not in before for ref in step.when.refs()):
+        return None
+    try:
+        return bool(settle(step.when, step, pipeline, params, before, world, run))
+    except EvaluationError:
+        return None
 
 
 def reader_of(

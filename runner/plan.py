@@ -15,7 +15,7 @@ from .case import NO_RUN, Case
 from .decide import Decision, Kept, Reuse, Run, Skip, decide
 from .errors import NeedsDecision
 from .expression import EvaluationError
-from .fingerprint import Before, Produced, World, evaluate, settle
+from .fingerprint import Before, Produced, World, evaluate, when_holds
 from .frozen import frozen
 from .gate import Closed, Wait, gate
 from .graph import Graph
@@ -271,12 +271,8 @@ def _skips(step: Step, plan: Plan, before: Mapping[str, Before]) -> bool | None:
             return True if status == "skipped" else None
         case Wait():
             return None
-    if isinstance(step.when, bool):
-        return not step.when
-    try:
-        return not settle(step.when, step, plan.pipeline, plan.params, before, plan.world, NO_RUN)
-    except EvaluationError:
-        return None
+    opens = when_holds(step, plan.pipeline, plan.params, before, plan.world)
+    return None if opens is None else not opens
 
 
 def unchanged(plan: Plan, prior: RunRecord) -> bool:
@@ -349,15 +345,8 @@ def _ends_the_same(plan: Plan, prior: RunRecord, before: dict[str, Before]) -> b
             return False
         if ended.status != "skipped" and _fingerprint(finals[name], plan, after, names) != ended.fingerprint:
             return False
-        if ended.status == "skipped" and not ended.by and _opens(finals[name], plan, after, names):
+        opens = when_holds(finals[name], plan.pipeline, plan.params, after, plan.world, names)
+        if ended.status == "skipped" and not ended.by and opens is not False:
             return False
         after[name] = ended.before()
     return results(plan.pipeline, plan.params, before, plan.world, names) == prior.ended.outputs
-
-
-def _opens(step: Step, plan: Plan, before: Mapping[str, Before], run: Mapping[str, str]) -> bool:
-    """Whether the `when` of a step of `finally` would let it start, or cannot be evaluated."""
-    try:
-        return bool(step.when is True or settle(step.when, step, plan.pipeline, plan.params, before, plan.world, run))
-    except EvaluationError:
-        return True

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 
-from .case import NO_RUN, Case
+from .case import Case
 from .causes import shown
-from .expression import EvaluationError, Template
-from .fingerprint import Before, settle
+from .expression import Template
+from .fingerprint import Before, when_holds
 from .frozen import changed, frozen
 from .gate import GOOD, Closed, gate
 from .lineage import Made
@@ -141,17 +141,12 @@ class Starts:
         return Trigger(True)
 
     def _when_today(self, step: Step) -> bool | None:
-        if isinstance(step.when, bool) or step.deferred:
-            return step.when is not False
-        names = {ref.path[1] for ref in step.when.refs() if ref.path[0] == "steps"}
-        before = {name: b for name in names if (b := self.now.get(name)) is not None}
-        if len(before) < len(names):
-            return None
+        if step.deferred:
+            return step.when is not False  # it is judged item by item
         today = self.case.today
-        try:
-            return bool(settle(step.when, step, today.pipeline, today.params, before, today.world, NO_RUN))
-        except EvaluationError:
-            return None
+        refs = () if isinstance(step.when, bool) else step.when.refs()
+        known = {ref.path[1]: b for ref in refs if ref.path[0] == "steps" and (b := self.now.get(ref.path[1]))}
+        return when_holds(step, today.pipeline, today.params, known, today.world)
 
     def read_values(self, templates: Iterable[Template], made: Made) -> tuple[tuple[str, str, str], ...]:
         """Return what expressions read: name, value of then, value of today."""

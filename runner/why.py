@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .case import NO_RUN
 from .causes import shown
 from .decide import Decision, Kept, Run
 from .errors import UsageError, suggest
-from .expression import EvaluationError
-from .fingerprint import Before, Outline, Produced, outline, settle
+from .fingerprint import Before, Outline, Produced, outline, when_holds
 from .frozen import frozen
 from .lineage import Lineage, Made
 from .pipeline import Step
@@ -188,21 +186,10 @@ def _gates(plan: Plan, step: Step, made: Made | None) -> Iterator[Gated]:
         )
     if step.when is not True:
         then = "" if made is None else "false" if made.ended.status == "skipped" and not made.ended.by else "true"
-        yield Gated("when", "`when`", then, _word(_when(plan, step, known)))
+        yield Gated("when", "`when`", then, _word(when_holds(step, plan.pipeline, plan.params, known, plan.world)))
     for name in plan.graph.sorted(n for n in step.before if n in plan.decisions):
         past = steps.get(name)
         yield Gated("after", name, past.status if past else "", plan.decisions[name].name)
-
-
-def _when(plan: Plan, step: Step, known: Mapping[str, Before]) -> bool | None:
-    if isinstance(step.when, bool):
-        return step.when
-    if any(ref.path[0] == "steps" and ref.path[1] not in known for ref in step.when.refs()):
-        return None
-    try:
-        return bool(settle(step.when, step, plan.pipeline, plan.params, known, plan.world, NO_RUN))
-    except EvaluationError:
-        return None
 
 
 def _word(value: bool | None) -> str:
