@@ -384,9 +384,15 @@ class _Reviewing:
 
     def _params_of(self, verdict: Verdict) -> list[str]:
         """Return the parameters that a verdict comes from, or none if it comes from something else, too."""
-        causes = _leaves(verdict.causes)
+        above = {source: [g for g in self._gates_of(source) if not g.holds] for source in roots(verdict.causes)}
+        gates = [gate for found in above.values() for gate in found]
+        by_gates = self._params_of_gates(gates)
+        # A step above that nothing but a gate puts in doubt has no cause of its own.
+        causes = [c for c in _leaves(verdict.causes) if not (c.kind == "upstream" and above[c.name])]
         params = [c.name for c in causes if c.kind in ("param", "input") and c.name in self.pipeline.params]
-        return list(dict.fromkeys(params)) if len(params) == len(causes) else []
+        if len(params) < len(causes) or (gates and not by_gates):
+            return []
+        return list(dict.fromkeys((*params, *by_gates)))
 
     def _params_of_gates(self, gates: Sequence[Gate]) -> list[str]:
         """Return the parameters that gates differ by, or none if they differ by something else, too."""

@@ -337,3 +337,21 @@ def test_the_reference_run_is_not_offered_as_another_one():
         "F202 s0 would be reused, but s1 of run r1 made other bytes of it with today's inputs: param x: 1 -> 2."
     )
     assert pasted(plan, "reference") == []
+
+
+def test_a_parameter_is_not_offered_back_where_a_gate_above_is_in_doubt_all_the_same():
+    steps = """
+  a: {kind: command, command: [a, $(params.k)], outputs: {o: {type: file, path: o.txt}}%s}
+  b: {kind: command, command: [b, $(steps.a.outputs.o)], outputs: {o: {type: file, path: o.txt}}}
+  r: {kind: command, command: [r, $(steps.b.outputs.o)], outputs: {o: {type: file, path: o.txt}}}
+"""
+    new = "\n  g: {kind: command, command: [g]}"
+    closed = edited(PARAMS + steps % "", PARAMS + new + steps % ", needs: [g]", "select: [r]\nparams: {k: 2}")
+    assert [(f.code, f.subject) for f in closed.findings if any(r.kind == "remove" for r in f.remedies)] == [
+        ("F210", "k")
+    ]
+    plain = edited(PARAMS + steps % "", PARAMS + steps % "", "select: [r]\nparams: {k: 2}")
+    assert [(f.code, f.subject) for f in plain.findings if any(r.kind == "remove" for r in f.remedies)] == [
+        ("F201", "b"),
+        ("F210", "k"),
+    ]

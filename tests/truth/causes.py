@@ -325,26 +325,29 @@ class Plan:
             self.wrong("its `when` is said to be true today, in a full run it is false", f"gate {name}")
 
     def effect(self, name: str, param: Json) -> None:
-        """P6: a param that is said to have no effect changes nothing that is selected."""
+        """P6: a param is said to have no effect only if it changes nothing that is selected.
+
+        A shadowed one may change it through a step that is reused; whether that is sound, P1 shows.
+        """
         assert self.reference is not None
         effect, then = param["effect"], self.reference.params.get(name)
-        told = any(f["subject"] == name for f in self.plan["findings"]) or bool(self.plan["accepted"])
-        then_shape = self.sides[self.reference_id].shape
-        newly_read = any(name in read - then_shape.params.get(n, set()) for n, read in self.now.shape.params.items())
-        if effect not in ("unused", "deferred", "shadowed") or (effect == "shadowed" and (told or newly_read)):
-            return
         there = {
             template(n)
             for n in self.plan["steps"]
             if n.endswith("]") or "foreach" not in self.now.shape.steps.get(template(n), {})
         }
-        readers = sorted(n for n, read in self.now.shape.params.items() if name in read and n in there)
+        readers = {n for n, read in self.now.shape.params.items() if name in read and n in there}
+        selected = self.plan["selection"]["steps"]
         if effect == "unused" and readers:
-            self.wrong(f"it is said to be read by no step, but {readers} read it", f"unused {name}", "P6")
-        other = self.case.oracle.full(self.now.project, {**self.now.params, name: then})
-        if other is None or self.plan["request"]["trial"]:
+            self.wrong(f"it is said to be read by no step, but {sorted(readers)} read it", f"unused {name}", "P6")
+        if effect == "shadowed" and (chosen := readers & {template(n) for n in selected}):
+            self.wrong(f"it is said to be shadowed, but {sorted(chosen)} read it", f"shadowed {name}", "P6")
+        if effect not in ("unused", "deferred") or self.plan["request"]["trial"]:
             return
-        for step in self.plan["selection"]["steps"]:
+        other = self.case.oracle.full(self.now.project, {**self.now.params, name: then})
+        if other is None:
+            return
+        for step in selected:
             if step not in self.full.steps or step not in other.steps or not self.definite(step, other):
                 continue
             if left(self.full.steps[step]) != left(other.steps[step]):
