@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -88,17 +88,16 @@ class _Reviewing:
         self.pipeline, self.selection, self.graph = case.pipeline, case.selection, case.graph
         self.notes: list[str] = []
         self.frontier = set(self.selection.frontier)
-        self.settled = self._settled()
+        self.settled = self._settled({n for n, v in standing.verdicts.items() if v.accepted})
         self.open = [n for n in self.selection.closure if not self._agrees(n)]
         self.selects: dict[frozenset[str], Remedy] = {}
 
-    def _settled(self) -> set[str]:
-        """Return the steps whose staleness matters only through causes that are accepted.
+    def _settled(self, accepted: Set[str]) -> set[str]:
+        """Return the steps whose staleness matters only through causes of others, which are accepted.
 
         What the selection reads itself is accepted by its own cause alone.
         """
         verdicts, closure = self.standing.verdicts, self.selection.closure
-        accepted = {n for n, v in verdicts.items() if v.accepted}
         behind = {r for n in accepted for r in roots(verdicts[n].causes)} - self.frontier - accepted
         settled = {*accepted}
         for name in reversed(closure) if behind else ():
@@ -261,11 +260,23 @@ class _Reviewing:
         return ", and ".join(parts)
 
     def _param_remedies(self, effect: Effect, unsound: list[str]) -> tuple[Remedy, ...]:
-        remedies = [*self._select(unsound), *self._take_back([effect.param])]
-        for name in unsound:
-            if accept := self._accepts(self._acceptable(name)):
-                remedies.append(_accept(accept))
+        remedies = [*self._select(unsound), *self._take_back([effect.param]), *self._accept_all(unsound)]
         return tuple(dict.fromkeys(remedies))
+
+    def _accept_all(self, names: Sequence[str]) -> Iterator[Remedy]:
+        """Accept what is wrong with steps: of what is reused, or of themselves where nothing reused is made from them.
+
+        A cause holds those above it, and is another one once one of them is accepted: so only the last are.
+        """
+        wanted, behind = set(names), dict[str, set[str]]()
+        for name in self.selection.frontier:
+            above = set(roots(self._verdict(name).causes))
+            if not self._agrees(name) and (name in wanted or above & wanted):
+                behind[name] = above
+        alone = [name for name in names if name not in behind and not any(name in above for above in behind.values())]
+        accepted = {*behind, *alone}
+        if wanted <= accepted | self._settled(accepted):
+            yield _accept([pair for name in (*behind, *alone) for pair in self._accepts(name)])
 
     def _take_back(self, params: Sequence[str]) -> Iterator[Remedy]:
         """Set parameters as the reference run had them, all of them at once."""
@@ -436,13 +447,6 @@ class _Reviewing:
         """Return the causes to accept for a step: of its verdict and of its gates."""
         causes = [self._verdict(name).cause, *(gate.cause for gate in self._gates_of(name) if not gate.holds)]
         return [(name, cause) for cause in dict.fromkeys(filter(None, causes))]
-
-    def _acceptable(self, name: str) -> str:
-        """Return the step whose acceptance covers what is wrong with `name`: itself, or a reused step below it."""
-        if name in self.frontier or self._gates_of(name):
-            return name
-        below = [n for n in self.selection.frontier if name in set(roots(self._verdict(n).causes))]
-        return below[0] if below else name
 
     def _select(self, names: Iterable[str]) -> Iterator[Remedy]:
         """Yield the smallest sound selection: what is selected, all open steps and what made them so, without a hole."""

@@ -300,7 +300,7 @@ class Project:
         text = re.sub(r"\bc[0-9a-f]{8}\b", "CAUSE", text)
         # Estimates and durations: they stand at the end of a line or in brackets.
         text = re.sub(
-            r",? *\(?~\d+[\dhm.s ]*(was estimated\)?|instead of ~[\dhm.s]+(, \d+ never ran)?|\(.*\))?$",
+            r",? *\(?~\d+[\dhm.s ]*(was estimated\)?|instead of ~[\dhm.s]+(, \d+ never ran)?|, \d+ never ran|\(.*\))?$",
             "",
             text,
             flags=re.M,

@@ -355,3 +355,21 @@ def test_a_parameter_is_not_offered_back_where_a_gate_above_is_in_doubt_all_the_
         ("F201", "b"),
         ("F210", "k"),
     ]
+
+
+@pytest.mark.parametrize("subject", ["k", "go"])
+def test_the_acceptance_that_a_parameter_offers_settles_it_whole(subject):
+    steps = """
+  a: {kind: command, command: [a, $(params.k)], outputs: {o: {type: file, path: o.txt}}}
+  b: {kind: command, command: [b, $(steps.a.outputs.o), $(params.k), $(params.go)], outputs: {o: {type: file, path: o.txt}}%s}
+  c: {kind: command, command: [c, $(steps.b.outputs.o), $(params.k)], outputs: {o: {type: file, path: o.txt}}}
+  r: {kind: command, command: [r, $(steps.c.outputs.o), $(params.k)], outputs: {o: {type: file, path: o.txt}}}
+"""
+    request = "select: [r]\nparams: {k: 2, go: false}"
+    it = Lab(PARAMS + steps % "")
+    it.apply()
+    it.text = PARAMS + steps % ", when: $(params.low)"
+    found = next(f for f in it.plan(request).findings if f.subject == subject)
+    (accept,) = [r.paste for r in found.remedies if r.kind == "accept"]
+    assert accept.startswith("accept: [{step: c, cause: c") and accept.count("step:") == 1
+    assert it.plan(f"{request}\n{accept}".replace("...", "it is sound")).findings == ()

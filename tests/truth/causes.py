@@ -261,6 +261,8 @@ class Plan:
         step, before = self.now.step(name), made.step(name)
         if step is None or before is None or "cache" in step or ("foreach" in step and not name.endswith("]")):
             return
+        if ("foreach" in step) is not ("foreach" in before):
+            return  # one step then, several now, or the other way: that alone is named
         told = {(c["kind"], c["name"]) for c in causes}
         for what, names in self.differing(name, told, before, made):
             if not names & told:
