@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +51,7 @@ def differences(
     params_then: Mapping[str, Any],
     params_now: Mapping[str, Any],
     middle: Mapping[str, Any] | None = None,
-    unknown: Container[str] = (),
+    unknown: Set[str] = frozenset(),
 ) -> tuple[Cause, ...]:
     """Return all causes for which recipe `now` is not recipe `then`, apart from upstream outputs.
 
@@ -87,7 +87,7 @@ def differences(
     if then.get("cache_key") != (middle or now).get("cache_key") and "cache_key" not in unknown:
         whole.append("cache_key")
     fields += [Cause("code", f"`{name}` of the step") for name in whole]
-    if not fields:  # a parameter that is read in another place than a field
+    if not fields and not unknown:  # a parameter that is read in another place than a field
         one_sided = sorted({*params_then} ^ {*params_now})
         fields = [Cause("param", n, *_both(params_then, params_now, n)) for n in one_sided]
     return (*causes, *fields)
