@@ -12,7 +12,7 @@ from .causes import own_causes
 from .errors import SelectionError
 from .expression import EvaluationError
 from .fingerprint import Before, Evaluated, evaluate, holds, when_holds
-from .force import forced, forced_inside, is_forced, looks_up
+from .force import as_written, forced, forced_inside, is_forced, looks_up
 from .frozen import frozen
 from .gate import Closed, Start, gate, skips
 from .lineage import Lineage, Made
@@ -171,15 +171,22 @@ class _Deciding:
     def _mark_twins(self) -> None:
         """Of steps that do the same work in this run, one does it: each of them may be the one that does not."""
         twins: dict[str, list[Run]] = {}
-        for decision in self.decisions.values():
-            if isinstance(decision, Run) and decision.lookup and decision.fingerprint:
-                twins.setdefault(decision.fingerprint, []).append(decision)
-        for several in (found for found in twins.values() if len(found) > 1):
+        open_steps: list[Step] = []  # what they do depends on steps that run
+        for name, decision in self.decisions.items():
+            if isinstance(decision, Run) and decision.lookup:
+                if decision.fingerprint:
+                    twins.setdefault(decision.fingerprint, []).append(decision)
+                else:
+                    open_steps += as_written(self.pipeline.steps[name])
+        alike = {_likeness(step) for step in open_steps} if twins else set()
+        for several in twins.values():
             names = [decision.step for decision in several]
             for decision in several:
                 others = ", ".join(name for name in names[:4] if name != decision.step)
+                if not others and _likeness(self.pipeline.steps[decision.step]) not in alike:
+                    continue
                 may = decision.may if "cached" in decision.may else ("cached", *decision.may)
-                reasons = (*decision.reasons, f"the same work as {others}")
+                reasons = (*decision.reasons, *([f"the same work as {others}"] if others else []))
                 self.decisions[decision.step] = replace(decision, may=may, reasons=reasons)
 
     def _check_branches(self) -> None:
@@ -442,6 +449,12 @@ class _Deciding:
         """Return the result that reasons compare with."""
         reference = self.reference.record if self.reference else None
         return self.lineage.made(step.name, reference) or self.lineage.newest(step.name, self.pipeline.name)
+
+
+def _likeness(step: Step) -> tuple[object, ...]:
+    """Return what two steps have in common that may turn out to do the same work, whatever they read."""
+    script = step.own["script"] if step.kind == "shell" else ""
+    return step.kind, script, frozenset(step.env), frozenset(step.inputs), frozenset(step.outputs), step.code
 
 
 def taken(success: StepEnded, step: Step, evaluated: Evaluated) -> StepEnded:

@@ -568,10 +568,14 @@ class _Evaluation:
         produced = found.outputs.get(output) if found else None
         if produced is None:
             self._refuse_left_out(name)
-            if output.startswith(".") and found is not None and found.status in _LEFT:
-                raise MissingInput(f"{name} was no fan-out there")
+            if found is not None and found.status in _LEFT:
+                declared = self.pipeline.step(name).outputs.get(output)
+                if output.startswith("."):
+                    raise MissingInput(f"{name} was no fan-out there")
+                if declared is not None and not declared.optional:
+                    raise MissingInput(f"{name} left no output {output} there")
             return None
-        declared = self._declared(name, output, produced)
+        declared_type = self._declared_type(name, output, produced)
         self.reads[(name, output)] = Read(name, output, produced.identity, produced.run)
         if index is not None and not -len(produced.items or produced.value) <= index < len(
             produced.items or produced.value
@@ -586,7 +590,7 @@ class _Evaluation:
             if produced.mark is not None:
                 value = marked(produced.value, produced.mark)
                 return value if index is None else value[index]
-            if declared == "duration":
+            if declared_type == "duration":
                 return Duration(produced.value)
             return produced.value if index is None else produced.value[index]
         last = produced.name or _last(self.pipeline.step(name).outputs[output].path)
@@ -597,7 +601,7 @@ class _Evaluation:
         if found is not None and found.status == "not_selected":
             raise MissingInput(f"{name} is not selected")
 
-    def _declared(self, name: str, output: str, produced: Produced) -> str:
+    def _declared_type(self, name: str, output: str, produced: Produced) -> str:
         """Return the type that an output is declared with today; what an earlier run left may be of another one."""
         step = self.pipeline.step(name)
         if output not in step.outputs:  # what a fan-out keeps for itself

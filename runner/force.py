@@ -19,7 +19,7 @@ def forced(request: RunRequest, pipeline: Pipeline, graph: Graph, reference: Run
     """
     if not request.force:
         return frozenset()
-    steps = {inner.name: inner for step in pipeline.steps.values() for inner in _written(step)}
+    steps = {inner.name: inner for step in pipeline.steps.values() for inner in as_written(step)}
     whole = replace(pipeline, steps=steps)
     facts = Facts(facts_of(reference, whole, _no_changes).having_status, _no_changes)
     try:
@@ -32,7 +32,7 @@ def forced(request: RunRequest, pipeline: Pipeline, graph: Graph, reference: Run
 
 def forced_inside(fan: Step, forced: frozenset[str]) -> tuple[list[str], bool]:
     """Return what runs anew of a fan-out without items, in the order of the file, and whether that is all of it."""
-    able = [step.name for step in _written(fan) if not step.joins and step.cache.enabled]
+    able = [step.name for step in as_written(fan) if not step.joins and step.cache.enabled]
     found = [name for name in able if name in forced]
     return found, bool(found) and len(found) == len(able)
 
@@ -51,13 +51,13 @@ def _no_changes(*_: object) -> set[str]:
     raise SelectorError("E402", "`changed:` cannot be used in `force`")
 
 
-def _written(step: Step) -> Iterator[Step]:
+def as_written(step: Step) -> Iterator[Step]:
     """Yield what stands for a step in a pipeline without items: a fan-out of pipelines as one that it consists of."""
     if not (step.deferred and step.foreach and step.foreach.body):
         yield step
         return
     for inner in step.foreach.body.values():
-        yield from _written(inner)
+        yield from as_written(inner)
 
 
 def _names(step: Step) -> Iterator[str]:

@@ -287,6 +287,8 @@ class _Reviewing:
         if given:
             ways = [f"remove {', '.join(given)} from `params`", *(way for way in ways if way != _REMOVE)]
         yield Remedy("remove", ", and ".join(ways))
+        if all(self.case.sources.get(name) == "default" and name not in self.case.request.reset for name in params):
+            yield Remedy("remove", "remove `inherit: defaults`")
         then = self.case.reference.record.started.params if self.case.reference else {}
         if len(given) == len(params) and all(
             n in then and self._is_default(self.pipeline.params[n], then[n]) for n in given
@@ -307,9 +309,7 @@ class _Reviewing:
             if self.case.request.inherit == "reference":
                 return f"remove {name} from `reset`"
             return f"remove {name} from `reset` and set it in `params` to {old}"
-        if self.case.request.inherit == "defaults":
-            return f"remove `inherit: defaults`, or set {name} in `params` to {old}"
-        return ""
+        return f"set {name} in `params` to {old}" if self.case.request.inherit == "defaults" else ""
 
     def _differs(self, name: str) -> bool:
         """Whether a parameter's value, not only the file behind it, is another than in the reference run."""

@@ -161,7 +161,8 @@ class Starts:
                     past = made.record.steps.get(name) if made.record else None
                     before = self.now.get(name)
                     produced = before.outputs.get(output) if before else None
-                    was = shown(past.outputs.get(output, {}).get("value") if past else None, past is not None)
+                    left = past.outputs.get(output) if past else None
+                    was = shown(left.get("value") if left else None, left is not None)
                     out[output] = (output, was, shown(produced.value, True) if produced else "?")
         if ended.assumed:  # it read nothing then
             return tuple((name, now, now) for name, _, now in out.values())

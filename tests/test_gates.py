@@ -373,3 +373,16 @@ def test_the_acceptance_that_a_parameter_offers_settles_it_whole(subject):
     (accept,) = [r.paste for r in found.remedies if r.kind == "accept"]
     assert accept.startswith("accept: [{step: c, cause: c") and accept.count("step:") == 1
     assert it.plan(f"{request}\n{accept}".replace("...", "it is sound")).findings == ()
+
+
+def test_a_step_may_end_cached_where_another_may_turn_out_to_do_the_same_work():
+    it = Lab("""
+        steps:
+          n: {kind: command, command: [n], outputs: {o: {type: file}}}
+          a: {kind: command, command: [work], outputs: {o: {type: file}}}
+          b: {kind: command, command: [work, $(steps.n.outputs.o)], outputs: {o: {type: file}}}
+          c: {kind: command, command: [work], outputs: {other: {type: file}}}
+    """)
+    assert {name: d.may for name, d in it.plan().decisions.items()} == {
+        "n": ("cached",), "a": ("cached",), "b": ("cached",), "c": (),
+    }  # fmt: skip

@@ -136,9 +136,9 @@ def test_a_default_that_differs_from_the_reference_is_taken_back_where_it_comes_
     it = lab()
     it.apply("params: {x: 7}")
     assert pasted(it.plan("select: [b]\nreset: [x]"), "remove")[0] == "remove x from `reset`"
-    assert pasted(it.plan("select: [b]\ninherit: defaults"), "remove")[0] == (
-        "remove `inherit: defaults`, or set x in `params` to 7"
-    )
+    assert pasted(it.plan("select: [b]\ninherit: defaults"), "remove")[:2] == [
+        "set x in `params` to 7", "remove `inherit: defaults`"
+    ]  # fmt: skip
 
 
 def test_the_least_honest_selection_leaves_nothing_to_decide_and_no_hole():

@@ -80,18 +80,22 @@ def paste(doc: Json, remedy: Json) -> Json:
 
 
 def _taken_back(doc: Json, text: str) -> Json:
-    """Do what a remedy says in words: `remove k from params`, `set k in params to 2`."""
+    """Do what a remedy says in words: `remove k from params`, `set k in params to 2, and remove j from reset`."""
     doc.setdefault("params", {})
-    text = text.replace("`", "")
-    if found := re.match(r"remove (\w+) from reset(?: and set it in params to (.*))?", text):
-        doc["reset"] = [name for name in doc.get("reset", []) if name != found[1]]
-        if found[2]:
+    for part in text.replace("`", "").split(", and "):
+        if part == "remove inherit: defaults":
+            del doc["inherit"]
+        elif found := re.fullmatch(r"remove (\w+) from reset(?: and set it in params to (.*))?", part):
+            doc["reset"] = [name for name in doc.get("reset", []) if name != found[1]]
+            if found[2]:
+                doc["params"][found[1]] = yaml.safe_load(found[2])
+        elif found := re.fullmatch(r"set (\w+) in params to (.*)", part):
             doc["params"][found[1]] = yaml.safe_load(found[2])
-    elif found := re.search(r"set (\w+) in params to (.*)", text):
-        doc["params"][found[1]] = yaml.safe_load(found[2])
-    elif found := re.match(r"remove ([\w, ]+) from params", text):
-        for name in found[1].split(", "):
-            doc["params"].pop(name, None)
+        elif found := re.fullmatch(r"remove ([\w, ]+) from params", part):
+            for name in found[1].split(", "):
+                del doc["params"][name]
+        else:
+            raise AssertionError(part)
     return {k: v for k, v in doc.items() if k not in ("params", "reset") or v}
 
 
@@ -108,11 +112,22 @@ def planned(case: Check, doc: Json, where: str, what: str) -> Json | None:
     case.fits(done, (0, 2, 3))
     if done.code == 2 and "nothing has changed" in done.err:  # it was all that `changed:` has selected
         return None
+    if done.code == 2 and "error[E219]" in done.err and _refused_whole(case, doc):
+        return None
     if done.code == 2:
         case.wrong("P5", f"`{what}` is refused: {done.err.strip()}", where)
         return None
     found: Json = done.json()
     return found
+
+
+def _refused_whole(case: Check, doc: Json) -> bool:
+    """Whether a run of all steps with these params is refused as well: then there is no way out but other params."""
+    whole = {k: v for k, v in doc.items() if k in ("apiVersion", "kind", "pipeline", "params")}
+    case.requests += 1
+    name = case.world.request(f"r-{case.requests}.yaml", {**whole, "inherit": "defaults"})
+    done = case.world.do("plan", name)
+    return done.code == 2 and "error[E219]" in done.err
 
 
 def accept(case: Check, plan: Json, doc: Json, one: bool) -> tuple[Json, list[str]] | None:
