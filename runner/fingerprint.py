@@ -229,12 +229,17 @@ def when_holds(
     """Whether the `when` of a step lets it start; None where what it reads has not ended or gives it no value."""
     if isinstance(step.when, bool):
         return step.when
-    if any(ref.path[0] == "steps" and ref.path[1] not in before for ref in step.when.refs()):
+    if any(name not in before for name in when_reads(step)):
         return None
     try:
         return bool(settle(step.when, step, pipeline, params, before, world, run))
     except EvaluationError:
         return None
+
+
+def when_reads(step: Step) -> set[str]:
+    """Return the steps that the `when` of a step reads."""
+    return set() if isinstance(step.when, bool) else {r.path[1] for r in step.when.refs() if r.path[0] == "steps"}
 
 
 def reader_of(

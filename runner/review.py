@@ -88,9 +88,18 @@ class _Reviewing:
         self.pipeline, self.selection, self.graph = case.pipeline, case.selection, case.graph
         self.notes: list[str] = []
         self.frontier = set(self.selection.frontier)
+        self.matters = self._matters()
         self.settled = self._settled({n for n, v in standing.verdicts.items() if v.accepted})
         self.open = [n for n in self.selection.closure if not self._agrees(n)]
         self.selects: dict[frozenset[str], Remedy] = {}
+
+    def _matters(self) -> set[str]:
+        """Return the steps that the selection depends on: of those before a step that stays skipped, what skips it."""
+        found = {*self.selection.frontier}
+        for name in reversed(self.selection.closure):
+            if name in found:
+                found.update(self.standing.skipped.get(name) or self.graph.before[name])
+        return found
 
     def _settled(self, accepted: Set[str]) -> set[str]:
         """Return the steps whose staleness matters only through causes of others, which are accepted.
@@ -124,7 +133,7 @@ class _Reviewing:
                 self.notes.append(f"accept {name}: it is not stale, so there is nothing to accept")
 
     def _gates_of(self, name: str) -> tuple[Gate, ...]:
-        return self.standing.gates.get(name, ())
+        return self.standing.gates.get(name, ()) if name in self.matters else ()
 
     def _accepted_gate(self, name: str) -> bool:
         return any(gate.accepted for gate in self._gates_of(name))
@@ -137,7 +146,9 @@ class _Reviewing:
 
     def _agrees(self, name: str) -> bool:
         """Whether a step above the selection is, by proof or acceptance, what a full run would have."""
-        return name in self.settled or (self._sound(name) and all(gate.holds for gate in self._gates_of(name)))
+        if name not in self.matters or name in self.settled:
+            return True
+        return self._sound(name) and all(gate.holds for gate in self._gates_of(name))
 
     def _lonely_gates(self) -> Iterator[str]:
         """A gate that is known to open a branch of which nothing is selected."""
@@ -413,8 +424,7 @@ class _Reviewing:
     def _params_of_gate(self, gate: Gate) -> list[str]:
         if gate.field in ("if", "approval"):
             return [] if gate.assumed else self._params_of(self._verdict(gate.step))
-        changed = [name for name, then, now in gate.values if then != now]
-        return changed if all(name in self.pipeline.params for name in changed) else []
+        return list(gate.params)
 
     def _other_reference(self, name: str) -> Iterator[Remedy]:
         """Yield the run that made the step as it would be made today, if it can be the reference run."""

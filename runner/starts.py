@@ -8,19 +8,23 @@ that it would not, or that nobody knows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from typing import Any
 
 from .case import Case
 from .causes import shown
 from .expression import Template
-from .fingerprint import Before, when_holds
+from .fingerprint import Before, when_holds, when_reads
 from .frozen import changed, frozen
-from .gate import GOOD, Closed, gate
+from .gate import GOOD, Closed, gate, skips
 from .lineage import Made
+from .params import widen
 from .pipeline import Step
 from .record import RunRecord
-from .values import digest_of
+from .values import alike, digest_of, plain
 
-IDLE = ("skipped", "upstream_failed", "not_run")  # statuses of a step that has not started
+NEVER_BEGAN = ("upstream_failed", "not_run")  # statuses of a step that something else kept from starting
+IDLE = ("skipped", *NEVER_BEGAN)
+_TODAY: Mapping[str, Any] = {}  # no other values of parameters
 
 
 @frozen
@@ -37,6 +41,7 @@ class Gate:
     differs: bool = False  # whether it decides that the step would do otherwise today, or that nobody knows
     by: tuple[str, ...] = ()  # steps that would have to run for it to be known
     assumed: bool = False  # whether the outcome of then was given by the request
+    params: tuple[str, ...] = ()  # whose values of then alone would make it decide as it did
 
     @property
     def holds(self) -> bool:
@@ -68,6 +73,19 @@ class Starts:
         when = self._when_today(step)
         return False if trigger.open is False or when is False else trigger.open and when
 
+    def skipped_by(self, step: Step) -> frozenset[str] | None:
+        """Return the steps that keep a step from starting today, whatever the others before it do; None if none does."""
+        ends, taken = {}, {}
+        for name in step.before:
+            before = self.now.get(name)
+            if before is not None and name not in self.unsettled:
+                ends[name], taken[name] = before.status, before.taken
+        if found := skips(step, ends, taken):
+            return frozenset({found.by})
+        if self._when_today(step) is not False:
+            return None
+        return frozenset(when_reads(step))
+
     def asked(self, step: Step, made: Made, reported: Set[str]) -> tuple[Gate, ...]:
         """Return the gates that are to be shown: each `when` with values, and each gate that decides otherwise today.
 
@@ -82,7 +100,8 @@ class Starts:
         by_when = ended.status == "skipped" and not ended.by
         gates = []
         if not isinstance(step.when, bool) and not step.deferred and (was or by_when):
-            gates.append(Gate(step.name, "when", was, when, self.read_values([step.when], made)))
+            values, params = self.read_values([step.when], made), self._params_behind(step, was, when)
+            gates.append(Gate(step.name, "when", was, when, values, params=params))
         elif step.when is False and (was or by_when):
             gates.append(Gate(step.name, "gate", was, False, (("gate", "", "`when` is false"),)))
         elif by_when:
@@ -140,13 +159,25 @@ class Starts:
             return Trigger(None, why, tuple(unknown))
         return Trigger(True)
 
-    def _when_today(self, step: Step) -> bool | None:
+    def _when_today(self, step: Step, params: Mapping[str, Any] = _TODAY) -> bool | None:
         if step.deferred:
             return step.when is not False  # it is judged item by item
         today = self.case.today
-        refs = () if isinstance(step.when, bool) else step.when.refs()
-        known = {ref.path[1]: b for ref in refs if ref.path[0] == "steps" and (b := self.now.get(ref.path[1]))}
-        return when_holds(step, today.pipeline, today.params, known, today.world)
+        known = {name: before for name in when_reads(step) if (before := self.now.get(name))}
+        return when_holds(step, today.pipeline, {**today.params, **params}, known, today.world)
+
+    def _params_behind(self, step: Step, was: bool, today: bool | None) -> tuple[str, ...]:
+        """Return the parameters whose values of the reference run would make a `when` decide as it did there."""
+        then = self.record.started.params
+        declared = self.case.pipeline.params
+        read = (
+            {r.path[1] for r in step.when.refs() if r.path[0] == "params"} if isinstance(step.when, Template) else set()
+        )
+        changed = sorted(n for n in read if n in then and not alike(then[n], plain(self.case.today.params[n])))
+        if today is was or not changed:
+            return ()
+        old = {name: widen(declared[name], then[name]) for name in changed}
+        return tuple(changed) if self._when_today(step, old) is was else ()
 
     def read_values(self, templates: Iterable[Template], made: Made) -> tuple[tuple[str, str, str], ...]:
         """Return what expressions read: name, value of then, value of today."""

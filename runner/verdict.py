@@ -21,7 +21,7 @@ from .gate import GOOD
 from .lineage import Lineage, Made, sources
 from .pipeline import Step, relative
 from .record import RunRecord, StepEnded
-from .starts import Gate, Starts
+from .starts import NEVER_BEGAN, Gate, Starts
 from .values import alike, canonical, digest_of, plain
 
 SOUND = ("same", "same-by-evidence")  # the others: differs-by-evidence, stale, unknown
@@ -52,6 +52,7 @@ class Standing:
 
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     gates: dict[str, tuple[Gate, ...]] = field(default_factory=dict)
+    skipped: dict[str, frozenset[str]] = field(default_factory=dict)  # step that stays skipped -> what skips it
 
 
 def standing(case: Case) -> Standing:
@@ -78,7 +79,7 @@ class _Judge:
             step, found = self.steps[name], self.sources.made[name]
             if name in self.case.request.assume:
                 self._keep(name, Before("succeeded", {}, self.case.request.assume[name]), SAME)
-            elif not found:
+            elif not found or (step.kind == "condition" and found[0].ended.status in NEVER_BEGAN):
                 self._absent(step)
             else:
                 self._judge(step, found)
@@ -114,6 +115,8 @@ class _Judge:
     def _ask(self, step: Step, made: Made) -> None:
         """Ask what let the step start, or kept it from that; where it decides otherwise, nobody knows what would be left."""
         verdict = self.out.verdicts[step.name]
+        if made.ended.status == "skipped" and (by := self.starts.skipped_by(step)) is not None:
+            self.out.skipped[step.name] = by
         known = self.reported if verdict is SAME else {*self.reported, *roots(verdict.causes)}
         asked = self.starts.asked(step, made, known)
         if not all(gate.holds for gate in asked):
