@@ -14,9 +14,10 @@ from .errors import SelectionError
 from .frozen import frozen
 from .graph import graph_of
 from .pipeline import Param
+from .record import RunRecord
 from .reference import unusable
 from .results import left_out
-from .select import quoted, selection_of, written_as
+from .select import Selection, quoted, selection_of, written_as
 from .starts import Gate
 from .values import alike, plain
 from .verdict import SAME, SOUND, Standing, Verdict, content, roots
@@ -477,12 +478,7 @@ class _Reviewing:
             found = selection_of(least, graph)
             request = replace(case.request, assume=assume)
             more = {name for name, _ in unusable(found, request, self.pipeline, reference.record)}
-            more |= {
-                b.condition
-                for n in least
-                if (b := self.pipeline.steps[n].branch) and b.condition in found.frontier
-                and self._outcome(b.condition, assume) is not b.outcome
-            }  # fmt: skip
+            more |= self._closed(found, assume, reference.record)
             more |= self._items_anew(least)
             if not more:
                 break
@@ -496,13 +492,22 @@ class _Reviewing:
         if assume != case.request.assume:
             left = ", ".join(f"{quoted(name)}: {word(outcome)}" for name, outcome in assume.items())
             lines.append(f"assume: {{{left}}}")
+        for run in filter(None, (self.case.today.past.run(id) for id, _ in reference.rejected)):
+            if self._closed(found, assume, run) and not list(unusable(found, request, self.pipeline, run)):
+                lines.append(f"reference: {reference.record.id}")  # or that run would be chosen
+                break
         return Remedy("select", "\n".join(lines), tuple(n for n in found.steps if n not in self.selection))
 
-    def _outcome(self, condition: str, assume: Mapping[str, bool]) -> bool | None:
-        """Return the outcome of a condition that is not selected: the assumed one, or that of the reference run."""
-        assert self.case.reference is not None
-        ended = self.case.reference.record.steps.get(condition)
-        return assume.get(condition, ended.taken if ended else None)
+    def _closed(self, selection: Selection, assume: Mapping[str, bool], record: RunRecord) -> set[str]:
+        """Return the conditions before a selection that keep a part of it from running, as assumed or as they were."""
+        found = set()
+        for name in selection.steps:
+            branch = self.pipeline.steps[name].branch
+            if branch is not None and branch.condition in selection.frontier:
+                ended = record.steps.get(branch.condition)
+                if assume.get(branch.condition, ended.taken if ended else None) is not branch.outcome:
+                    found.add(branch.condition)
+        return found
 
     def _items_anew(self, least: set[str]) -> set[str]:
         """Return the rest of the fan-outs whose axes are computed again: none of their items can be named before."""

@@ -241,6 +241,9 @@ class Plan:
     def input(self, name: str, what: str, cause: Json, then: Side, run: str) -> bool:
         if what in self.now.shape.steps or what in then.shape.steps:  # a step that it reads since, or not any more
             return then.slice(name) != self.now.slice(name)
+        written = (side.entry(name, "inputs", what) for side in (then, self.now))
+        if what in self.now.params and not any(written):  # it names a file
+            return bool(then.value(what) != self.now.value(what))
         return self.named("inputs", name, what, then, run)
 
     def named(self, field: str, name: str, what: str, then: Side, run: str) -> bool:
