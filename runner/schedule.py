@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from .decide import Cached, Reuse, Run, Skip
 from .frozen import frozen
-from .gate import Closed, Start, Wait, gate, skips
+from .gate import Closed, Start, Wait, gate
 from .pipeline import Retry, Step
 from .plan import Plan
 
@@ -278,18 +278,10 @@ class Schedule:
     def remaining(self) -> Iterator[tuple[str, Closed]]:
         """Yield what never started, once all is over, with the reason."""
         for name in sorted(self._open, key=lambda n: (self._turn[n][1], n)):
-            skipped = skips(self.steps[name], self.ends, self.taken)
-            bad = [b for b in sorted(self.steps[name].before) if self.ends.get(b) in ("failed", "upstream_failed")]
-            if skipped:
-                closed = skipped
-            elif bad and self.steps[name].trigger != "all_done":
-                closed = Closed(
-                    "upstream_failed",
-                    f"{bad[0]} {'failed' if self.ends[bad[0]] == 'failed' else 'ended upstream_failed'}",
-                    bad[0],
-                )
-            else:
-                closed = Closed("not_run", self.held, self.held.split(" ")[0] if self.held.endswith(" failed") else "")
+            closed = gate(self.steps[name], self.ends, self.taken, self.tolerated)
+            if not isinstance(closed, Closed) or closed.status == "not_run":
+                by = self.held.split(" ")[0] if self.held.endswith(" failed") else ""
+                closed = Closed("not_run", self.held, by)
             self.ends[name] = closed.status
             yield name, closed
 

@@ -112,3 +112,15 @@ def test_a_step_that_is_tried_again_waits_for_its_time():
     it.again("a", 10.0)
     assert (list(it.begin(9)), it.next_time(), it.over) == ([], 10.0, False)
     assert list(it.begin(10)) == ["a"]
+
+
+def test_what_does_without_a_failed_step_has_not_failed_with_it_when_a_run_ends_early(project):
+    project.pipeline("""
+        steps:
+          bad: {kind: shell, script: exit 1}
+          maybe: {kind: shell, needs: [bad], on_failure: continue, script: echo 1 > o, outputs: {o: {type: file}}}
+          sure: {kind: shell, env: {M: '$(coalesce(steps.maybe.outputs.o, "none"))'}, script: echo "$M"}
+          after: {kind: shell, needs: [sure], script: echo}
+    """)
+    project.runner("apply", "p.yaml")
+    assert project.statuses() == {"bad": "failed", "maybe": "upstream_failed", "sure": "not_run", "after": "not_run"}
