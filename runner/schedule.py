@@ -63,6 +63,7 @@ class Schedule:
         # fan-out -> item that waits for another one to end -> its steps
         self._parked: dict[str, dict[str, list[tuple[Turn, str]]]] = {}
         self._broken: dict[str, str] = {}  # fan-out of which no further item starts -> the item that failed
+        self._failing: set[str] = set()  # fan-outs of which an item has failed
         self.tolerated = frozenset(n for n, s in self.plan.pipeline.steps.items() if s.on_failure == "continue")
         self._cpu = 0.0
         self._memory = 0
@@ -111,6 +112,8 @@ class Schedule:
         for fan, item in step.within:
             foreach = self.steps[fan].foreach
             assert foreach is not None
+            if failed:
+                self._failing.add(fan)
             if failed and foreach.fail_fast:
                 self._broken.setdefault(fan, name)
             lenient = lenient or not foreach.fail_fast
@@ -121,7 +124,7 @@ class Schedule:
                         heapq.heappush(self._ready, parked)
         # Where the other items go on after a failure, the failure counts once all of them have ended.
         counts = failed and not lenient
-        counts = counts or (step.kind == "foreach" and status == "upstream_failed" and name not in self.tolerated)
+        counts = counts or (name in self._failing and status == "upstream_failed" and name not in self.tolerated)
         if counts and self.failure_policy == "fail_fast":
             self.held = self.held or f"{name} failed"
 

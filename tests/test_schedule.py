@@ -124,3 +124,17 @@ def test_what_does_without_a_failed_step_has_not_failed_with_it_when_a_run_ends_
     """)
     project.runner("apply", "p.yaml")
     assert project.statuses() == {"bad": "failed", "maybe": "upstream_failed", "sure": "not_run", "after": "not_run"}
+
+
+def test_a_fan_out_that_cannot_start_after_a_tolerated_failure_does_not_end_the_run(project):
+    project.pipeline("""
+        params: {xs: {type: list, items: integer, default: []}}
+        steps:
+          sign: {kind: approval, message: all right?}
+          bad: {kind: shell, on_failure: continue, script: exit 1, outputs: {o: {type: file}}}
+          fan: {kind: shell, foreach: {over: {x: $(params.xs)}}, env: {A: $(steps.bad.outputs.o), X: $(each.x)}, script: echo}
+    """)
+    for values in ("[]", "[1, 2]"):
+        answer = project.runner("apply", "p.yaml", "-p", f"xs={values}")
+        statuses = project.statuses()
+        assert (answer.code, statuses["sign"], statuses["fan"]) == (7, "waiting", "upstream_failed")
