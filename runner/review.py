@@ -276,19 +276,19 @@ class _Reviewing:
         return tuple(dict.fromkeys(remedies))
 
     def _accept_all(self, names: Sequence[str]) -> Iterator[Remedy]:
-        """Accept what is wrong with steps: of what is reused, or of themselves where nothing reused is made from them.
+        """Accept what is wrong with steps: the last of them, and what is reused of what is made from them.
 
-        A cause holds those above it, and is another one once one of them is accepted: so only the last are.
+        A cause holds those above it, and is another one once one of them is accepted.
         """
-        wanted, behind = set(names), dict[str, set[str]]()
-        for name in self.selection.frontier:
-            above = set(roots(self._verdict(name).causes))
-            if not self._agrees(name) and (name in wanted or above & wanted):
-                behind[name] = above
-        alone = [name for name in names if name not in behind and not any(name in above for above in behind.values())]
-        accepted = {*behind, *alone}
-        if wanted <= accepted | self._settled(accepted):
-            yield _accept([pair for name in (*behind, *alone) for pair in self._accepts(name)])
+        wanted, above = set(names), dict[str, set[str]]()
+        for name in self.selection.closure:
+            if not self._agrees(name):
+                behind = set(roots(self._verdict(name).causes))
+                if name in wanted or (name in self.frontier and behind & wanted):
+                    above[name] = behind
+        last = above.keys() - set[str]().union(*above.values())
+        if wanted <= last | self._settled(last):
+            yield _accept([pair for name in above if name in last for pair in self._accepts(name)])
 
     def _take_back(self, params: Sequence[str]) -> Iterator[Remedy]:
         """Set parameters as the reference run had them, all of them at once."""
