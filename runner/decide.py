@@ -114,6 +114,7 @@ class _Deciding:
         self.decisions: dict[str, Decision] = {}
         self.notes: list[str] = []
         self.ends: dict[str, str] = {}  # how the steps end whose end is known already
+        self.any_skipped = False
         self.before: dict[str, Before] = {}
         self.taken: dict[str, bool | None] = {}
 
@@ -177,7 +178,8 @@ class _Deciding:
                 if decision.fingerprint:
                     twins.setdefault(decision.fingerprint, []).append(decision)
                 else:
-                    open_steps += as_written(self.pipeline.steps[name])
+                    step = self.pipeline.steps[name]
+                    open_steps += as_written(step) if step.deferred else (step,)
         alike = {_likeness(step) for step in open_steps} if twins else set()
         for several in twins.values():
             names = [decision.step for decision in several]
@@ -239,6 +241,7 @@ class _Deciding:
         match decision:
             case Reuse(past=past):
                 self.ends[decision.step] = "skipped" if past.status == "skipped" else "reused"
+                self.any_skipped = self.any_skipped or past.status == "skipped"
                 self.before[decision.step] = past.before()
                 self.taken[decision.step] = past.taken
             case Cached(past=past):
@@ -247,6 +250,7 @@ class _Deciding:
                 self.taken[decision.step] = past.taken
             case Skip():
                 self.ends[decision.step] = "skipped"
+                self.any_skipped = True
                 self.before[decision.step] = Before("skipped")
             case Run(outcome=bool()):
                 self.ends[decision.step] = "succeeded"
@@ -331,6 +335,8 @@ class _Deciding:
 
     def _closed_early(self, step: Step) -> Skip | None:
         """A step behind a gate that is known to be closed need not wait for what else it depends on."""
+        if not step.branch and not self.any_skipped:
+            return None
         found = skips(step, self.ends, self.taken)
         return Skip(step=step.name, reasons=(found.reason,), by=found.by) if found else None
 
@@ -381,8 +387,8 @@ class _Deciding:
         return (f"input from {', '.join(running)}",) if running else ()
 
     def _process(self, step: Step, may: tuple[str, ...]) -> Decision:
-        anew = is_forced(step, self.forced)
-        lookup = looks_up(step, self.mode, self.forced)
+        anew = bool(self.forced) and is_forced(step, self.forced)
+        lookup = not anew and looks_up(step, self.mode)
         reasons = ["selected"] if self.request.select is not None else []
         if anew:
             reasons.append("forced")
@@ -447,8 +453,9 @@ class _Deciding:
 
     def _compared(self, step: Step) -> Made | None:
         """Return the result that reasons compare with."""
-        reference = self.reference.record if self.reference else None
-        return self.lineage.made(step.name, reference) or self.lineage.newest(step.name, self.pipeline.name)
+        if self.reference is None:
+            return self.lineage.newest(step.name, self.pipeline.name)
+        return self.lineage.made(step.name, self.reference.record) or self.lineage.newest(step.name, self.pipeline.name)
 
 
 def _likeness(step: Step) -> tuple[object, ...]:

@@ -39,12 +39,12 @@ def forced_inside(fan: Step, forced: frozenset[str]) -> tuple[list[str], bool]:
 
 def is_forced(step: Step, forced: frozenset[str]) -> bool:
     """Whether a step runs anew: it, or what it was before its items were known, is named."""
-    return bool(forced) and not forced.isdisjoint(_names(step))
+    return not forced.isdisjoint(_names(step))
 
 
-def looks_up(step: Step, mode: str, forced: frozenset[str]) -> bool:
+def looks_up(step: Step, mode: str, forced: frozenset[str] = frozenset()) -> bool:
     """Whether a stored success of the step's fingerprint is taken instead of running it."""
-    return mode == "incremental" and step.cache.enabled and not is_forced(step, forced)
+    return mode == "incremental" and step.cache.enabled and not (forced and is_forced(step, forced))
 
 
 def _no_changes(*_: object) -> set[str]:

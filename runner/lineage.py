@@ -69,7 +69,8 @@ class Lineage:
                 return self.made(name, record)
         if pipeline not in self._successes:
             self._successes[pipeline] = self._past.newest(pipeline)
-        return self.made(name, self.run(self._successes[pipeline].get(name, "")))
+        maker = self._successes[pipeline].get(name)
+        return self.made(name, self.run(maker)) if maker else None
 
     def _recent_of(self, pipeline: str) -> Iterator[RunRecord]:
         """Yield the newest finished runs, each read once for all steps."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from .case import Case
@@ -517,13 +518,23 @@ class _Reviewing:
 
     # gates
 
+    @cached_property
+    def branches(self) -> dict[str, dict[bool, list[str]]]:
+        """The selected steps behind each outcome of each condition."""
+        found: dict[str, dict[bool, list[str]]] = {}
+        for name in self.selection.steps:
+            if branch := self.pipeline.steps[name].branch:
+                found.setdefault(branch.condition, {True: [], False: []})[branch.outcome].append(name)
+        return found
+
     def _gates(self) -> Iterator[GateReport]:
         for name, decision in self.decided.decisions.items():
             step = self.pipeline.steps[name]
             assumed = name in self.case.request.assume
-            for gate in self._gates_of(name):
+            gates = self._gates_of(name)
+            for gate in gates:
                 yield self._report(name, "assumed" if assumed else decision.name, gate)
-            if self._gates_of(name):
+            if gates:
                 continue
             if assumed and name in self.frontier:
                 yield self._report(name, "assumed", self._assumed(name))
@@ -538,11 +549,7 @@ class _Reviewing:
         return Gate(name, "if", bool(self._was(name)), self.case.request.assume[name])
 
     def _report(self, name: str, decision: str, gate: Gate, was: bool | Any | None = ...) -> GateReport:
-        branches: Mapping[bool, list[str]] = {True: [], False: []}
-        for n in self.selection.steps:
-            branch = self.pipeline.steps[n].branch
-            if branch is not None and branch.condition == name:
-                branches[branch.outcome].append(n)
+        branches = self.branches.get(name, {True: [], False: []})
         return GateReport(
             name, gate.field, decision, gate.was if was is ... else was, gate.now, gate.values,
             tuple(branches[True]), tuple(branches[False]), gate.assumed,

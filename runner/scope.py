@@ -161,9 +161,10 @@ class Reader:
             self.params.add(path[1])
         elif path[0] == "steps" and len(path) > 2 and path[1] in self.compiler.raw and path[1] != self.step:
             self.steps.add(path[1])
-            if not guarded and path[2] != "status":
-                self.unguarded.add(path[1])
-            if not guarded and path[2] in ("outputs", "best", "count"):
+            if guarded or path[2] == "status":
+                return
+            self.unguarded.add(path[1])
+            if path[2] in ("outputs", "best", "count"):
                 self.guardless.append((ref, at))
 
     # names
