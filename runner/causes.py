@@ -178,7 +178,8 @@ def own_causes(step: Step, made: Made, today: Today) -> tuple[str, tuple[Cause, 
     if not unread:
         causes += [Cause("input", text) for text in now.errors.values()]
     unknown = {*now.errors, *middle.errors}
-    causes += differences(ended.recipe, now.recipe, ended.params, now.params, middle.recipe, unknown)
+    if now.recipe:  # what joins others has none where one of them has no value
+        causes += differences(ended.recipe, now.recipe, ended.params, now.params, middle.recipe, unknown)
     fingerprint = "" if unread or now.errors else now.fingerprint
     return fingerprint, tuple(causes) or (Cause("code", "definition"),)
 

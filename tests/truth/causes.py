@@ -255,7 +255,7 @@ class Plan:
         else:
             before, today = then.entry(name, field, what), self.now.entry(name, field, what)
         if before is None and today is None:  # `each.x` of an item, or what a step is read by
-            return then.step(name) != self.now.step(name)
+            return bool(self.written(name, then) != self.written(name, self.now))
         if before != today or "each." in repr(today):
             return True
         if isinstance(today, str) and today in self.now.project["files"]:
