@@ -164,7 +164,8 @@ class Plan:
             return
         for cause in causes:
             self.cause(name, cause, [made], step["produced_by"])
-        self.complete(name, causes, made)
+        if self.runs[step["produced_by"]].steps.get(name, {}).get("status") == "succeeded":  # and no twin of it
+            self.complete(name, causes, made)
 
     def cause(self, name: str, cause: Json, thens: list[Side], run: str) -> None:
         """Check that one of these worlds differs from today's as a cause says."""
