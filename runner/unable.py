@@ -100,10 +100,23 @@ class _Looking:
                 self.before[name] = decision.past.before()
             elif isinstance(decision, Skip):
                 self.before[name] = Before("skipped")
+            elif plan.pipeline.steps[name].items and not decision.may:
+                self._join(plan.pipeline.steps[name])
         self.programs: dict[tuple[str, str, str], str] = {}
         self.there: set[Any] = set()  # programs that are on the PATH of steps
         # A text that is too long to be an argument or a variable of a process.
         self.long = any(isinstance(v, str) and len(v) > LONGEST // 4 for v in plan.params.values())
+
+    def _join(self, fan: Step) -> None:
+        """Note what a fan-out leaves that waits for other steps yet, where the ends of all its items are known."""
+        if any(item not in self.before for item in fan.items):
+            return
+        plan = self.plan
+        try:
+            evaluated = evaluate(fan, plan.pipeline, plan.params, self.before, plan.world, {})
+        except EvaluationError:
+            return
+        self.before[fan.name] = Before("succeeded", evaluated.made)
 
     def wrongs(self) -> Iterator[Wrong]:
         """Yield what is wrong, step by step."""

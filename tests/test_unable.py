@@ -188,3 +188,24 @@ def test_the_errors_of_a_retry_and_of_a_plan_file_have_places_too(files):
         "p.yaml:6:33: error[E219]: step a cannot start: division by zero",
     )
     assert files.runner("apply", "plan.json").code == 4
+
+
+def test_the_best_of_items_that_are_all_skipped_is_missed_while_the_fan_out_still_waits_for_another_step(project):
+    project.pipeline("""
+        steps:
+          slow: {kind: shell, script: 'true'}
+          fan:
+            kind: shell
+            needs: [slow]
+            when: $(each.x > 2)
+            foreach: {over: {x: [1, 2]}, best: {output: n, mode: min}}
+            env: {X: $(each.x)}
+            script: 'echo "{\\"n\\": 1}" > "$RUNNER_VALUES"'
+            outputs: {n: {type: integer}}
+          use: {kind: shell, env: {N: $(steps.fan.best.outputs.n)}, script: echo "$N"}
+    """)
+    answer = project.runner("plan", "p.yaml")
+    assert (answer.code, answer.err.splitlines()[0].partition(": error")[2]) == (
+        2,
+        "[E219]: step use cannot start: no item of fan has `n`, so none is the best",
+    )
