@@ -197,7 +197,9 @@ class Plan:
             before, today = then.project["files"].get(what), self.now.project["files"].get(what)
             listed = [what in (side.step(name) or {}).get("code", []) for side in (then, self.now)]
             return before != today or listed[0] != listed[1]
-        return self.written(name, then) != self.written(name, self.now)
+        return self.written(name, then) != self.written(name, self.now) or (
+            "/" in name and self.passed(name, then, run)
+        )
 
     def written(self, name: str, side: Side) -> Any:
         """Return what the definition of a step is made of; that of an inner pipeline has its outputs."""
