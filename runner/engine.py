@@ -28,7 +28,7 @@ from .executors.redact import Redactor, masked
 from .expand import Known
 from .expand import items as spread
 from .expression import EvaluationError, Template
-from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle
+from .fingerprint import Before, Evaluated, Produced, artifacts, evaluate, settle, when_holds
 from .force import looks_up
 from .frozen import changed, frozen
 from .graph import Graph
@@ -177,7 +177,13 @@ class _Engine:
             Capacity(workers, workshop.cpu, workshop.memory),
             plan.request.failure_policy or plan.pipeline.failure_policy,
             workshop.ranks,
+            when_is_false=self._when_is_false,
         )
+
+    def _when_is_false(self, step: Step) -> bool:
+        if step.deferred:
+            return False  # it is judged item by item
+        return when_holds(step, self.pipeline, self.plan.params, self.before, self.plan.world, self.names) is False
 
     def _needs(self) -> dict[str, Need]:
         return {name: self._need(self.steps[name]) for name in self.plan.runs if self.steps[name].has_process}
@@ -256,7 +262,9 @@ class _Engine:
         )  # fmt: skip
         self.decisions |= plan.decisions
         needs = {name: self._need(self.plan.pipeline.finals[name]) for name in finals}
-        self.schedule = Schedule(plan, needs, self.schedule.capacity, "finish_independent")
+        self.schedule = Schedule(
+            plan, needs, self.schedule.capacity, "finish_independent", when_is_false=self._when_is_false
+        )
         yield from self._loop(None)
         for name, closed in self.schedule.remaining():
             self.tell(StepEnded(step=name, status=closed.status, reason=closed.reason, by=closed.by))

@@ -265,14 +265,16 @@ def _same_values(a: StepEnded, b: StepEnded) -> bool:
 
 def _skips(step: Step, plan: Plan, before: Mapping[str, Before]) -> bool | None:
     """Whether a step would be skipped after these ends; None where that is not known."""
+    opens = when_holds(step, plan.pipeline, plan.params, before, plan.world)
+    if opens is False:
+        return True
     ends = {n: b.status for n, b in before.items()}
     match gate(step, ends, {n: b.taken for n, b in before.items()}):
         case Closed(status=status):
             return True if status == "skipped" else None
         case Wait():
             return None
-    opens = when_holds(step, plan.pipeline, plan.params, before, plan.world)
-    return None if opens is None else not opens
+    return None if opens is None else False
 
 
 def unchanged(plan: Plan, prior: RunRecord) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .decide import Cached, Reuse, Run, Skip
@@ -49,6 +49,7 @@ class Schedule:
     taken: dict[str, bool | None] = field(default_factory=dict)
     running: dict[str, Need] = field(default_factory=dict)
     held: str = ""  # why nothing more starts
+    when_is_false: Callable[[Step], bool] = lambda step: False  # as far as what has ended tells
 
     def __post_init__(self) -> None:
         chosen = self.plan.selection.steps
@@ -148,13 +149,26 @@ class Schedule:
                 self._look(new)
 
     def _look(self, name: str) -> None:
-        match gate(self.steps[name], self.ends, self.taken, self.tolerated):
+        match self._gate(name):
             case Start():
                 heapq.heappush(self._ready, (self._turn[name], name))
             case Closed() as closed:
                 self._closed.append((name, closed))
             case Wait():
                 raise AssertionError(f"{name} was looked at before its predecessors ended")
+
+    def _gate(self, name: str) -> Start | Wait | Closed:
+        """Return what the ends before a step mean for it. That its `when` skips it comes before failures, too."""
+        step = self.steps[name]
+        found = gate(step, self.ends, self.taken, self.tolerated)
+        if (
+            isinstance(found, Closed)
+            and found.status != "skipped"
+            and step.when is not True
+            and self.when_is_false(step)
+        ):
+            return Closed("skipped", "`when` is false", "")
+        return found
 
     def closed(self) -> Iterator[tuple[str, Closed]]:
         """Yield the steps that will not start; the engine ends each before it asks for the next."""
@@ -281,7 +295,7 @@ class Schedule:
     def remaining(self) -> Iterator[tuple[str, Closed]]:
         """Yield what never started, once all is over, with the reason."""
         for name in sorted(self._open, key=lambda n: (self._turn[n][1], n)):
-            closed = gate(self.steps[name], self.ends, self.taken, self.tolerated)
+            closed = self._gate(name)
             if not isinstance(closed, Closed) or closed.status == "not_run":
                 by = self.held.split(" ")[0] if self.held.endswith(" failed") else ""
                 closed = Closed("not_run", self.held, by)

@@ -138,3 +138,19 @@ def test_a_fan_out_that_cannot_start_after_a_tolerated_failure_does_not_end_the_
         answer = project.runner("apply", "p.yaml", "-p", f"xs={values}")
         statuses = project.statuses()
         assert (answer.code, statuses["sign"], statuses["fan"]) == (7, "waiting", "upstream_failed")
+
+
+def test_a_step_whose_when_is_false_is_skipped_though_another_one_before_it_fails(project):
+    project.pipeline("""
+        failure_policy: finish_independent
+        steps:
+          make: {kind: shell, script: 'echo "{\\"n\\": 1}" > "$RUNNER_VALUES"', outputs: {n: {type: integer}}}
+          bad: {kind: shell, needs: [make], script: exit 1}
+          guarded: {kind: shell, needs: [bad], when: $(steps.make.outputs.n > 1), script: echo}
+          sub: {kind: shell, needs: [bad], when: $(steps.make.outputs.n == 1), script: echo}
+    """)
+    for _ in range(2):  # the second time `make` is cached, and the plan knows
+        assert project.runner("apply", "p.yaml").code == 1
+        assert project.statuses() | {"make": ""} == {
+            "make": "", "bad": "failed", "guarded": "skipped", "sub": "upstream_failed",
+        }  # fmt: skip
