@@ -414,9 +414,17 @@ class _Reviewing:
         # A step above that nothing but a gate puts in doubt has no cause of its own.
         causes = [c for c in _leaves(verdict.causes) if not (c.kind == "upstream" and above[c.name])]
         params = [c.name for c in causes if c.kind in ("param", "input") and c.name in self.pipeline.params]
-        if len(params) < len(causes) or (gates and not by_gates):
+        if len(params) < len(causes) or (gates and not by_gates) or not all(map(self._is_of_reference, causes)):
             return []
         return list(dict.fromkeys((*params, *by_gates)))
+
+    def _is_of_reference(self, cause: Cause) -> bool:
+        """Whether a parameter had the value that it comes from in the reference run, not in one before it."""
+        assert self.case.reference is not None
+        then = plain(self.case.reference.record.started.params.get(cause.name))
+        if self.pipeline.params[cause.name].type.name in ("file", "dir"):
+            return cause.then.partition(" (")[0] == posixpath.basename(str(then))
+        return cause.then == shown(then, True)
 
     def _params_of_gates(self, gates: Sequence[Gate]) -> list[str]:
         """Return the parameters that gates differ by, or none if they differ by something else, too."""
@@ -435,7 +443,12 @@ class _Reviewing:
         assert self.case.reference is not None
         if record is None or record.id == self.case.reference.record.id or verdict.maker:
             return
-        if record.finished and not list(unusable(self.selection, self.case.request, self.pipeline, record)):
+        closed = self._closed(self.selection, self.case.request.assume, record)
+        if (
+            record.finished
+            and not closed
+            and not list(unusable(self.selection, self.case.request, self.pipeline, record))
+        ):
             yield Remedy("reference", f"reference: {record.id}")
 
     def _behind(self, name: str, field: str) -> str:

@@ -22,8 +22,7 @@ from .pipeline import Step
 from .record import RunRecord
 from .values import alike, digest_of, plain
 
-NEVER_BEGAN = ("upstream_failed", "not_run")  # statuses of a step that something else kept from starting
-IDLE = ("skipped", *NEVER_BEGAN)
+IDLE = ("skipped", "upstream_failed", "not_run")  # statuses of a step that has not started
 _TODAY: Mapping[str, Any] = {}  # no other values of parameters
 
 
@@ -56,6 +55,7 @@ class Trigger:
     open: bool | None  # None: not known
     why: str = ""
     by: tuple[str, ...] = ()
+    status: str = ""  # of a step that they keep from starting
 
 
 class Starts:
@@ -110,6 +110,11 @@ class Starts:
             values = ((step.branch.condition if step.branch else "gate", "", trigger.why or "nothing skips it"),)
             today = trigger.open if was or by_when else now
             gates.append(Gate(step.name, "gate", was or by_when, today, values, by=trigger.by))
+        status = "skipped" if when is False else trigger.status
+        if not was and now is False and {status, ended.status} == {"skipped", "upstream_failed"}:
+            # Neither starts, but what reads it tells them apart.
+            why = f"{trigger.why or '`when` is false'}, so it would be {status}, not {ended.status}"
+            return self._differing(step, [Gate(step.name, "gate", False, False, (("gate", "", why),))], True)
         if now is was:
             return tuple(gate for gate in gates if gate.field == "when")
         return self._differing(step, gates, was)
@@ -153,7 +158,7 @@ class Starts:
                 ends[name], taken[name] = before.status, before.taken
         found = gate(step, ends, taken, self.tolerated)
         if isinstance(found, Closed):
-            return Trigger(False, found.reason)
+            return Trigger(False, found.reason, status=found.status)
         if unknown:
             why = "; ".join(f"{name} {self.unsettled.get(name, 'never ran')}" for name in unknown)
             return Trigger(None, why, tuple(unknown))

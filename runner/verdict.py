@@ -21,7 +21,7 @@ from .gate import GOOD
 from .lineage import Lineage, Made, sources
 from .pipeline import Step, relative
 from .record import RunRecord, StepEnded
-from .starts import NEVER_BEGAN, Gate, Starts
+from .starts import Gate, Starts
 from .values import alike, canonical, digest_of, plain
 
 SOUND = ("same", "same-by-evidence")  # the others: differs-by-evidence, stale, unknown
@@ -79,8 +79,8 @@ class _Judge:
             step, found = self.steps[name], self.sources.made[name]
             if name in self.case.request.assume:
                 self._keep(name, Before("succeeded", {}, self.case.request.assume[name]), SAME)
-            elif not found or (step.kind == "condition" and found[0].ended.status in NEVER_BEGAN):
-                self._absent(step)
+            elif not found or (found[0].ended.status == "not_run" and name not in self.frontier):
+                self._absent(step)  # the run ended before its turn
             else:
                 self._judge(step, found)
                 self._ask(step, found[0])
@@ -354,6 +354,9 @@ class _Judge:
                 yield Cause("upstream", source, then.status, today, self.out.verdicts[source].causes)
             elif (now.status in GOOD) is not (then.status in GOOD):
                 yield Cause("upstream", source, then.status, now.status)
+            elif _left(now) != _left(then):
+                verdict = self.out.verdicts[source]
+                yield Cause("upstream", source, causes=() if verdict.sound else verdict.causes)
 
     def _causes_above(self, made: Made) -> list[Cause]:
         consumed = {(read[0], read[1]): read[2] for read in made.ended.reads}
@@ -394,6 +397,10 @@ class _Judge:
             marks.append(evidence)
         cause = _mark([word, marks, [c.to_json() for c in causes]])
         return Verdict(word, causes, cause, evidence, accepted=self.case.accepts(step.name, cause))
+
+
+def _left(before: Before) -> tuple[object, ...]:
+    return before.taken, {name: made.identity for name, made in before.outputs.items()}
 
 
 def _unsettled(verdict: Verdict) -> str:

@@ -386,3 +386,23 @@ def test_a_step_may_end_cached_where_another_may_turn_out_to_do_the_same_work():
     assert {name: d.may for name, d in it.plan().decisions.items()} == {
         "n": ("cached",), "a": ("cached",), "b": ("cached",), "c": (),
     }  # fmt: skip
+
+
+def test_a_step_that_was_skipped_and_would_be_upstream_failed_is_a_finding(project):
+    text = """
+        failure_policy: finish_independent
+        steps:
+          off: {kind: shell, when: false, script: echo}
+          bad: {kind: shell, script: exit 1}
+          s: {kind: shell, needs: [%s], script: echo > o, outputs: {o: {type: file}}}
+          r: {kind: shell, env: {S: '$(coalesce(steps.s.outputs.o, "none"))'}, script: echo "$S" > o, outputs: {o: {type: file}}}
+    """
+    project.pipeline(text % "off")
+    project.runner("apply", "p.yaml")
+    project.pipeline(text % "bad")
+    project.request("select: [r]")
+    answer = project.runner("plan", "run.yaml")
+    assert answer.code == 3
+    assert (
+        "F220 s did not run there; today it would not run: bad failed, so it would be upstream_failed, not skipped, and s is reused."
+    ) in answer.out

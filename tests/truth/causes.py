@@ -182,7 +182,8 @@ class Plan:
     def upstream(self, name: str, cause: Json, run: str) -> None:
         record = self.runs[run].steps.get(name, {}) if run in self.runs else {}
         makers = {r[3] for r in record.get("reads", []) if r[0] == cause["name"]}
-        thens = [self.sides[m] for m in makers if m in self.sides] or list(self.sides.values())
+        # What was made in one run may have been taken from the cache by another, from what that one had.
+        thens = [self.sides[m] for m in {*makers, run, self.reference_id} if m in self.sides]
         for inner in cause.get("causes", []):
             self.cause(cause["name"], inner, thens, next(iter(makers), run))
         if not cause.get("causes") and "now" in cause:  # without: it was told before
