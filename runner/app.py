@@ -254,31 +254,13 @@ def plan(asked: Asked, store: LocalStore) -> Plan:
         at = (error.field, error.index)
         raise Invalid([_diagnostic(asked, error.code, error.text, at, error.help, error.offset)]) from None
     except EvaluationError as error:  # of an axis: all others are decisions
-        raise Invalid(
-            [
-                _diagnostic(
-                    asked,
-                    "E209",
-                    str(error).removeprefix("E209 "),
-                    ("params",),
-                    getattr(error, "help", ""),
-                )
-            ]
-        ) from None
+        raise Invalid([_diagnostic(asked, "E209", str(error), ("params",), error.help)]) from None
     except ReferenceRunError as error:
         named = asked.document is not None and "reference" in asked.document.value
         field = "reference" if named else "select"
         raise Invalid([_diagnostic(asked, "E405", error.text, (field,), error.help)]) from None
     except SelectionError as error:
-        raise Invalid([_diagnostic(asked, "E406", error.text, _field_of(error.text), error.help)]) from None
-
-
-def _field_of(text: str) -> Keys:
-    """Return the field of a request that an error of its selection is about."""
-    if "`expect.run`" in text:
-        return ("expect", "run")
-    field = text.partition(":")[0]
-    return (field if field in ("assume", "accept", "expect") else "select",)
+        raise Invalid([_diagnostic(asked, "E406", error.text, error.field, error.help)]) from None
 
 
 def _ends_failed(made: Plan) -> Iterator[str]:

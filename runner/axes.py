@@ -20,7 +20,8 @@ Combination = Mapping[str, Any]  # axis -> value
 class AxisError(EvaluationError):
     """Axes that give no items: too many, or two of the same name."""
 
-    help = "give the axis fewer values, or raise `max_items`"
+    def __init__(self, text: str, help: str = "give the axis fewer values, or raise `max_items`") -> None:
+        super().__init__(text, code="E209", help=help)
 
 
 def label(value: Any) -> str:
@@ -68,7 +69,7 @@ def combinations(name: str, fan: Fan, axes: Mapping[str, Sequence[Any]]) -> list
 
 def too_many(name: str, count: int, axes: Mapping[str, Sequence[Any]], fan: Fan) -> str:
     shown = ", ".join(f"{axis}: {len(values)}" for axis, values in axes.items())
-    return f"E209 {count} items of {name} ({shown}) are more than `max_items`, {fan.max_items}"
+    return f"{count} items of {name} ({shown}) are more than `max_items`, {fan.max_items}"
 
 
 def same(a: Any, b: Any) -> bool:

@@ -20,7 +20,11 @@ LIMIT = 16 << 20  # bytes of a JSON file that values are read from
 
 
 class WrongOutput(Exception):
-    """A value is missing or not of its declared type: the step failed, and nothing of it is kept."""
+    """A value is missing or not of its declared type: the step fails, and none of its outputs is stored."""
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(f"{code} {text}".strip())
+        self.text, self.code = text, code
 
 
 def values_of(
@@ -74,11 +78,11 @@ def answered(outputs: Iterable[Output], values: Any) -> dict[str, Any]:
     """Return the values that came from outside, each of its declared type; raises WrongOutput."""
     declared = {output.name: output for output in outputs}
     if not isinstance(values, dict):
-        raise WrongOutput("E222 `values` must be a JSON object")
+        raise WrongOutput("`values` must be a JSON object", "E222")
     if unknown := sorted(values.keys() - declared.keys()):
-        raise WrongOutput(f"E220 it waits for no value {', '.join(unknown)}")
+        raise WrongOutput(f"it waits for no value {', '.join(unknown)}", "E220")
     if missing := [name for name, output in declared.items() if name not in values and not output.optional]:
-        raise WrongOutput(f"E220 {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+        raise WrongOutput(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing", "E220")
     return checked(declared.values(), _parse("the message", json.dumps(values).encode()))
 
 
@@ -96,22 +100,22 @@ def checked(
     declared = list(outputs)
     artifacts = artifacts or {}
     if not isinstance(written, dict):
-        raise WrongOutput("E222 the values file must hold a JSON object")
+        raise WrongOutput("the values file must hold a JSON object", "E222")
     if declared or written:
         known = {o.name for o in declared if not o.source}
         if unknown := sorted(set(written) - known):
-            raise WrongOutput(f"E220 it wrote the values {', '.join(unknown)}, which are not declared")
+            raise WrongOutput(f"it wrote the values {', '.join(unknown)}, which are not declared", "E220")
     found: dict[str, Any] = {}
-    wrong: list[str] = []
+    wrong: list[WrongOutput] = []
     for output in declared:
         try:
             value = _value(output, written, artifacts, read)
             if value is not _ABSENT:
                 found[output.name] = value
         except WrongOutput as error:
-            wrong.append(str(error))
+            wrong.append(error)
     if wrong:
-        raise WrongOutput("; ".join(wrong))
+        raise wrong[0] if len(wrong) == 1 else WrongOutput("; ".join(map(str, wrong)))
     return found
 
 
@@ -126,39 +130,39 @@ def _value(
             if output.optional:
                 return _ABSENT
             raise WrongOutput(
-                f"E221 output `{output.name}`: the output `{output.source}` that holds it was not written"
+                f"output `{output.name}`: the output `{output.source}` that holds it was not written", "E221"
             )
         artifact = artifacts[output.source]
         if artifact["size"] > LIMIT:
-            raise WrongOutput(f"E221 output `{output.name}`: `{output.source}` is larger than {LIMIT >> 20} MiB")
+            raise WrongOutput(f"output `{output.name}`: `{output.source}` is larger than {LIMIT >> 20} MiB", "E221")
         content = _parse(f"output `{output.name}`: `{output.source}`", read(artifact["digest"]))
         try:
             value = pointer(content, output.pointer)
         except EvaluationError as error:
             if output.optional:
                 return _ABSENT
-            raise WrongOutput(f"E221 output `{output.name}`: `{output.source}`: {error}") from None
+            raise WrongOutput(f"output `{output.name}`: `{output.source}`: {error}", "E221") from None
     elif output.name in written:
         value = written[output.name]
     elif output.optional:
         return _ABSENT
     else:
-        raise WrongOutput(f"E220 it ended but did not write the value `{output.name}` to the values file")
+        raise WrongOutput(f"it ended but did not write the value `{output.name}` to the values file", "E220")
     if value is None and output.optional:
         return _ABSENT
     if wrong := _misfit(output.type, value):
-        raise WrongOutput(f"E222 output `{output.name}` {wrong}")
+        raise WrongOutput(f"output `{output.name}` {wrong}", "E222")
     return value
 
 
 def _parse(what: str, content: bytes) -> Any:
     def refuse(text: str) -> Any:
-        raise WrongOutput(f"E222 {what} holds {text}, which is not a number of JSON")
+        raise WrongOutput(f"{what} holds {text}, which is not a number of JSON", "E222")
 
     try:
         return json.loads(content, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise WrongOutput(f"E221 {what} is not JSON: {error}") from None
+        raise WrongOutput(f"{what} is not JSON: {error}", "E221") from None
 
 
 _ARTICLE = {

@@ -18,7 +18,7 @@ from . import expression, notebooks
 from .axes import AxisError, combinations, holds_expression, is_literal, label, name_of, same
 from .document import Document, Keys
 from .embed import Edges, embed, embed_finals, levels_of, refs_of, with_inputs
-from .errors import MANY, Diagnostic, Invalid, printable, suggest
+from .errors import MANY, Diagnostic, Invalid, LeadsOut, printable, suggest
 from .expression import ANY, FILE, INTEGER, NUMBER, STRING, Bound, Template, Type
 from .language import RESERVED, a_step, check_document, fields_of
 from .params import RULES, check_type, check_value, widen
@@ -869,10 +869,9 @@ class _Compiler:
         try:
             found = combinations(name, fan, fan.over)
         except AxisError as error:
-            text = str(error).removeprefix("E209 ")
             self.mistake(
                 "E209",
-                text,
+                str(error),
                 (*at, "over"),
                 key=True,
                 help="give fewer values, or raise `max_items` if so many are meant",
@@ -1072,7 +1071,7 @@ class _Compiler:
             try:
                 location = self.files.locate(value, self.base) if value else ""
             except ValueError as error:
-                if "/" in value or "\0" in value or value in ("..", "~") or "symlink" in str(error):
+                if "/" in value or "\0" in value or value in ("..", "~") or isinstance(error, LeadsOut):
                     self.mistake("E108", str(error), at)
                 return value
             kind = self.files.kind(location) if location else None

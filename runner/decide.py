@@ -154,12 +154,15 @@ class _Deciding:
             if step is None or step.kind != "condition":
                 conditions = [n for n, s in self.pipeline.steps.items() if s.kind == "condition"]
                 raise SelectionError(
-                    f"assume: there is no condition `{name}`", help=f"conditions are: {', '.join(conditions) or 'none'}"
+                    f"assume: there is no condition `{name}`",
+                    help=f"conditions are: {', '.join(conditions) or 'none'}",
+                    field=("assume",),
                 )
             if name in self.selection:
                 raise SelectionError(
                     f"assume: `{name}` is selected, so it is evaluated",
                     help=f"exclude {name}, or remove it from `assume`",
+                    field=("assume",),
                 )
             if name not in self.selection.frontier:
                 self.notes.append(f"assume {name}: nothing that runs stands behind it")
@@ -215,14 +218,16 @@ class _Deciding:
         deferred = {n for n, s in self.pipeline.steps.items() if s.deferred}
         for name in expect.steps:
             if name not in self.pipeline.steps and name.partition("[")[0] not in deferred:
-                raise SelectionError(f"expect: no step `{name}`", help=f"there are: {', '.join(self.pipeline.steps)}")
+                raise SelectionError(
+                    f"expect: no step `{name}`", help=f"there are: {', '.join(self.pipeline.steps)}", field=("expect",)
+                )
         if expect.run is None:
             return
         none = Facts(lambda status: set(), lambda kind: set())
         try:
             wanted = union(sorted(expect.run), self.pipeline, self.graph, none, "expect")
         except SelectorError as error:
-            raise SelectionError(f"expect: {error.text}", help=error.help) from None
+            raise SelectionError(f"expect: {error.text}", help=error.help, field=("expect",)) from None
         joins = {n for n in wanted | set(runs) if self.pipeline.steps[n].joins}  # they compute nothing
         wanted, runs = wanted - joins, [n for n in runs if n not in joins]
         if wanted != set(runs):
@@ -232,6 +237,7 @@ class _Deciding:
             raise SelectionError(
                 f"the plan is not what `expect.run` says: {'; '.join(parts)}",
                 help=f"the steps that would run: {', '.join(runs) or 'none'}",
+                field=("expect", "run"),
             )
 
     # decisions

@@ -554,7 +554,7 @@ class _Engine:
                 raise EvaluationError(self.unfit[step.name])
             evaluated = evaluate(step, pipeline, params, self.before, world, self._run_names(step))
         except EvaluationError as error:
-            self.end(StepEnded(step=step.name, status="failed", cause="expression", reason=str(error)))
+            self.end(StepEnded(step=step.name, status="failed", cause="expression", reason=error.reason))
             return
         except StoreDamaged as error:
             self.broken = 5
@@ -672,7 +672,7 @@ class _Engine:
             known = Known(self.pipeline, self.plan.params, self.before, self.plan.world)
             made = spread(step, known)
         except EvaluationError as error:
-            self.end(StepEnded(step=step.name, status="failed", cause="expression", reason=str(error)))
+            self.end(StepEnded(step=step.name, status="failed", cause="expression", reason=error.reason))
             return
         self.steps |= made
         self.pipeline = replace(self.pipeline, steps={**self.pipeline.steps, **made})
@@ -698,7 +698,7 @@ class _Engine:
         )
         if step.kind == "fail":
             self.reason = self.reason or found.message
-            self.schedule.hold(f"{step.name} failed")
+            self.schedule.hold(f"{step.name} failed", step.name)
             self.executor.stop(None, kill=False)
 
     def _success(self, step: Step, evaluated: Evaluated, **more: Any) -> StepEnded:
@@ -1005,7 +1005,7 @@ class _Engine:
         """A value output that holds a secret would bring it into the journal, also one taken from a file."""
         content = [written, plain_json(dict(values))]
         if self.mask and masked(content, self.mask) != content:
-            raise WrongOutput("E222 its values hold a secret, which may be in no record")
+            raise WrongOutput("its values hold a secret, which may be in no record", "E222")
 
     def _succeeded(self, step: Step, evaluated: Evaluated, outcome: Outcome, values: Mapping[str, Any]) -> None:
         self.store.learn(outcome.marks)

@@ -79,12 +79,20 @@ class Invalid(RunnerError):
         return "\n".join(shown)
 
 
+class LeadsOut(ValueError):
+    """A path of the project is a symlink to a place outside of it."""
+
+
 class UsageError(RunnerError):
     """A command line that means nothing."""
 
 
 class SelectionError(RunnerError):
-    """A selection that names no step, leaves a hole, or lacks a reference run to stand on."""
+    """The selection of a request, or what it asks for beside it, cannot be; `field` is the field that asks for it."""
+
+    def __init__(self, text: str, *, help: str = "", field: tuple[str, ...] = ("select",)) -> None:
+        super().__init__(text, help=help)
+        self.field = field
 
 
 class ReferenceRunError(RunnerError):

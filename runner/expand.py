@@ -41,9 +41,10 @@ def items(step: Step, known: Known | None) -> dict[str, Step]:
     for values in combinations(step.name, fan, axes):
         name = name_of(step.name, values)
         if name in out:
-            twice = AxisError(f"two items are called {name}: a value is given twice")
-            twice.help = "items are named by their values: give each value once"
-            raise twice
+            raise AxisError(
+                f"two items are called {name}: a value is given twice",
+                help="items are named by their values: give each value once",
+            )
         names.append(name)
         out |= _item(step, fan, name, values, reads)
     values = {axis: [out[name].each[axis] for name in names] for axis in axes} if fan.best else {}

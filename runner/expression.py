@@ -28,7 +28,16 @@ class ExpressionError(Exception):
 
 
 class EvaluationError(Exception):
-    """An expression that is well typed but has no value: a division by zero, a missing pointer."""
+    """A well-typed expression has no value: a division by zero, a missing pointer. `str()` gives the text alone."""
+
+    def __init__(self, text: str, *, code: str = "E219", help: str = "") -> None:
+        super().__init__(text)
+        self.code, self.help = code, help
+
+    @property
+    def reason(self) -> str:
+        """The reason of a step that failed by it: with its code, if that says more than the cause `expression`."""
+        return str(self) if self.code == "E219" else f"{self.code} {self}"
 
 
 # --- types ------------------------------------------------------------------------------------------------------

@@ -563,7 +563,8 @@ class _Evaluation:
         for output in self.step.outputs.values():
             if output.is_artifact and self.step.workdir == "attempt" and overlapping(output.path, [artifact]):
                 raise EvaluationError(
-                    f"E212 the path {output.path} of output `{output.name}` meets {artifact}, which is param `{name}`"
+                    f"the path {output.path} of output `{output.name}` meets {artifact}, which is param `{name}`",
+                    code="E212",
                 )
         return self.staged(artifact)
 

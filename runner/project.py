@@ -15,7 +15,7 @@ from typing import Any
 
 from . import reading
 from .document import MAX_BYTES
-from .errors import Diagnostic, Invalid, RunnerError
+from .errors import Diagnostic, Invalid, LeadsOut, RunnerError
 from .executors.collecting import manifest_text
 from .executors.files import signature
 from .expression import EvaluationError
@@ -143,7 +143,7 @@ class Project:
         if not reading.within(real, self.root) and not any(
             real.startswith(r.rstrip("/") + "/") for r in self.input_roots
         ):
-            raise ValueError(f"{shown} is a symlink that leads out of the project root")
+            raise LeadsOut(f"{shown} is a symlink that leads out of the project root")
 
     def kind(self, location: str) -> str | None:
         if location not in self._kinds:

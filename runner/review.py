@@ -130,7 +130,9 @@ class _Reviewing:
         for accepted in self.case.request.accept:
             name = accepted.step
             if name not in self.pipeline.steps:
-                raise SelectionError(f"accept: no step `{name}`", help=f"there are: {', '.join(self.pipeline.steps)}")
+                raise SelectionError(
+                    f"accept: no step `{name}`", help=f"there are: {', '.join(self.pipeline.steps)}", field=("accept",)
+                )
             if self._verdict(name).word in SOUND and not self._accepted_gate(name):
                 self.notes.append(f"accept {name}: it is not stale, so there is nothing to accept")
 

@@ -49,6 +49,7 @@ class Schedule:
     taken: dict[str, bool | None] = field(default_factory=dict)
     running: dict[str, Need] = field(default_factory=dict)
     held: str = ""  # why nothing more starts
+    held_by: str = ""  # the step that failed, if it is that
     when_is_false: Callable[[Step], bool] = lambda step: False  # as far as what has ended tells
 
     def __post_init__(self) -> None:
@@ -127,7 +128,7 @@ class Schedule:
         counts = failed and not lenient
         counts = counts or (name in self._failing and status == "upstream_failed" and name not in self.tolerated)
         if counts and self.failure_policy == "fail_fast":
-            self.held = self.held or f"{name} failed"
+            self.hold(f"{name} failed", name)
 
     def spread(self, name: str, made: Mapping[str, Step], needs: Mapping[str, Need]) -> None:
         """Put the items of a fan-out in its place, now that its axes are known; `made` has its join, too."""
@@ -278,9 +279,10 @@ class Schedule:
         for name in [n for n in self._open if not self._left[n] and n not in waiting]:
             self._look(name)
 
-    def hold(self, why: str) -> None:
-        """Start nothing more."""
-        self.held = self.held or why
+    def hold(self, why: str, by: str = "") -> None:
+        """Start nothing more; `by` is the step that failed, if it is for that."""
+        if not self.held:
+            self.held, self.held_by = why, by
 
     @property
     def idle(self) -> bool:
@@ -297,8 +299,7 @@ class Schedule:
         for name in sorted(self._open, key=lambda n: (self._turn[n][1], n)):
             closed = self._gate(name)
             if not isinstance(closed, Closed) or closed.status == "not_run":
-                by = self.held.split(" ")[0] if self.held.endswith(" failed") else ""
-                closed = Closed("not_run", self.held, by)
+                closed = Closed("not_run", self.held, self.held_by)
             self.ends[name] = closed.status
             yield name, closed
 

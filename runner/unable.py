@@ -81,14 +81,6 @@ def _what(names: list[str], plan: Plan) -> str:
     return "end" if step is not None and step.joins else "start"
 
 
-def _code(error: EvaluationError) -> str:
-    return "E212" if str(error).startswith("E212 ") else "E219"
-
-
-def _text(error: EvaluationError) -> str:
-    return str(error).removeprefix("E212 ")
-
-
 class _Looking:
     """Looks at the steps of one plan."""
 
@@ -166,11 +158,10 @@ class _Looking:
         try:
             items(step, Known(plan.pipeline, plan.params, self.before, plan.world))
         except EvaluationError as error:
-            text, help = str(error).removeprefix("E209 "), getattr(error, "help", "")
             found = None
             for axis, tree in step.foreach.over.items():
                 found = found or next(self._failing(step, ("foreach", "over", axis), tree, self.before), None)
-            yield found or Wrong(step.name, ("foreach", "over"), text, "E209", help=help)
+            yield found or Wrong(step.name, ("foreach", "over"), str(error), "E209", help=error.help)
 
     def _step(self, step: Step, before: Mapping[str, Before], known: bool) -> Iterator[Wrong]:
         """Yield the expressions of a step that have no value, and the values that its fields refuse."""
@@ -186,7 +177,7 @@ class _Looking:
             try:
                 evaluate(step, self.plan.pipeline, self.plan.params, before, self.plan.world, {})
             except EvaluationError as error:
-                yield Wrong(step.name, (), _text(error), _code(error))
+                yield Wrong(step.name, (), str(error), error.code)
 
     def _failing(self, step: Step, keys: Keys, tree: Any, before: Mapping[str, Before]) -> Iterator[Wrong]:
         """Yield the templates of a tree of which all that they read is known and that have no value all the same."""
@@ -202,7 +193,7 @@ class _Looking:
                 value(template)
             except EvaluationError as error:
                 params, field, offset = _narrowed(template, value)
-                yield Wrong(step.name, field or at, _text(error), _code(error), offset, params)
+                yield Wrong(step.name, field or at, str(error), error.code, offset, params)
 
     def _value(self, step: Step, tree: Any, before: Mapping[str, Before]) -> Any:
         """Return the value of a field where it is known and there is one, else None."""

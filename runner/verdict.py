@@ -345,7 +345,13 @@ class _Judge:
     def _causes_unread(self, step: Step, made: Made) -> Iterator[Cause]:
         """Yield the steps that had left nothing to read and would leave something today, or the other way."""
         read = {name for name, *_ in made.ended.reads}
-        for source, then in made.consumed(sorted(step.reads - read)).items():
+        unread = sorted(step.reads - read)
+        consumed = made.consumed(unread)
+        for source in unread if made.record else ():
+            if source not in consumed and source not in step.unguarded:  # those are causes of its own
+                now = self.now.get(source)
+                yield Cause("upstream", source, "none", now.status if now else "not known")
+        for source, then in consumed.items():
             now = self.now.get(source)
             if now is None:
                 gates = self.out.gates.get(source, ())

@@ -406,3 +406,26 @@ def test_a_step_that_was_skipped_and_would_be_upstream_failed_is_a_finding(proje
     assert (
         "F220 s did not run there; today it would not run: bad failed, so it would be upstream_failed, not skipped, and s is reused."
     ) in answer.out
+
+
+def test_a_step_that_is_new_in_an_inner_pipeline_is_the_cause(project):
+    inner = """
+        apiVersion: runner/v1
+        kind: Pipeline
+        name: inner
+        steps:
+          a: {kind: shell, script: echo > o, outputs: {o: {type: file}}}
+    """
+    project.write(inner_yaml=inner)
+    project.pipeline("""
+        steps:
+          sub: {kind: pipeline, pipeline: inner.yaml, foreach: {over: {x: [1]}}}
+          r: {kind: shell, env: {N: $(steps.sub.count)}, script: echo > o, outputs: {o: {type: file}}}
+    """)
+    project.runner("apply", "p.yaml")
+    project.write(inner_yaml=inner + "          b: {kind: shell, script: echo}\n")
+    project.request("select: [r]")
+    assert (
+        "STALE  upstream sub[x=1]: succeeded -> not known (upstream sub[x=1]/b: none -> not known)"
+        in project.runner("plan", "run.yaml").out
+    )

@@ -44,7 +44,7 @@ def command(run: str, step: str, values: tuple[str, ...], store: str | None) -> 
     try:
         answered(outputs.values(), given)
     except WrongOutput as error:
-        raise UsageError(str(error).partition(" ")[2], help="the step goes on waiting") from None
+        raise UsageError(error.text, help="the step goes on waiting") from None
     post(opened, id, "callback", {"step": step, "values": given})
     click.echo(f"{step} of run {id} has its values")
     return 0

@@ -42,6 +42,10 @@ MANIFEST_FORMAT = 1
 BALLAST = 1 << 20  # bytes that a run holds, to let go of when there is no other room to tell how it ended
 ROOM = 64 << 10  # bytes behind the end of a journal that nobody else can have
 FEWEST_FILES = 64  # that a run must be able to make
+# Primary result codes of SQLite: https://sqlite.org/rescode.html
+_SQLITE_ERROR, _SQLITE_BUSY, _SQLITE_LOCKED = 1, 5, 6
+_SQLITE_IOERR, _SQLITE_CORRUPT, _SQLITE_FULL, _SQLITE_NOTADB = 10, 11, 13, 26
+_SQLITE_CONSTRAINT_UNIQUE = 2067  # an extended one
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _IN_THE_WAY = {errno.EINVAL, errno.EISDIR, errno.ENOTDIR}  # a link, a folder, a pipe in place of a file, or the reverse
 _MESSAGE_LIMIT = 16 << 20  # bytes of a message that are read
@@ -162,11 +166,11 @@ class LocalStore:
                 self._catch_up(connection)
                 return connection
         except sqlite3.OperationalError as error:
-            if "locked" in str(error):
+            if _primary(error) in (_SQLITE_BUSY, _SQLITE_LOCKED):
                 raise EnvironmentFailure(f"{place}: {error}") from error
-            if getattr(error, "sqlite_errorcode", 1) & 0xFF != 1:
+            if _primary(error) != _SQLITE_ERROR:
                 return self._read_only(place)  # no right to write, or no room
-            if not self._put_index_aside():  # 1 is a table or column that is not there any more
+            if not self._put_index_aside():  # SQLITE_ERROR: a table or column is missing
                 return self._read_only(place)
             connection = self._connect(place)
         except (sqlite3.DatabaseError, UnicodeDecodeError):  # also of the names in an error's text
@@ -179,7 +183,7 @@ class LocalStore:
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else who opens it next reads all of that once more
         except sqlite3.OperationalError as error:
-            if "locked" in str(error):
+            if _primary(error) in (_SQLITE_BUSY, _SQLITE_LOCKED):
                 raise EnvironmentFailure(f"{place}: {error}") from error
             return self._read_only(place)
         return connection
@@ -374,8 +378,8 @@ class LocalStore:
         except UnicodeEncodeError:
             return []  # what cannot be written in UTF-8 is in no index
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            # What Python cannot decode has no code; 1 is a table or column that is not there any more.
-            if getattr(error, "sqlite_errorcode", 1) & 0xFF not in (1, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            # SQLITE_ERROR: a table or column is missing, or Python cannot decode a text.
+            if _primary(error) not in (_SQLITE_ERROR, _SQLITE_CORRUPT, _SQLITE_NOTADB):
                 raise EnvironmentFailure(f"the index of the store cannot be read: {error}") from error
             self._renew()
             return self.index.execute(query, values).fetchall()
@@ -505,7 +509,7 @@ class LocalStore:
             except EnvironmentFailure:
                 raise
             except Exception as error:
-                if "UNIQUE" in str(error):
+                if getattr(error, "sqlite_errorcode", 0) == _SQLITE_CONSTRAINT_UNIQUE:
                     continue
                 raise self._unwritable(error) from error
         raise EnvironmentFailure("no free run id was found")
@@ -1033,6 +1037,11 @@ def login(uid: int) -> str:
         return f"uid {uid}"
 
 
+def _primary(error: Exception) -> int:
+    """Return the primary result code of an error of SQLite; what its binding raises by itself has none."""
+    return int(getattr(error, "sqlite_errorcode", _SQLITE_ERROR)) & 0xFF
+
+
 def _messages(folder: str, known: Container[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the messages of an inbox that are not known; who wrote each, and when, is what the file system says."""
     try:
@@ -1248,7 +1257,7 @@ class LocalLedger:
         except Exception as error:
             with contextlib.suppress(Exception):
                 index.execute("ROLLBACK")
-            if not self.full and ("full" in str(error) or "disk I/O" in str(error)):
+            if not self.full and _primary(error) in (_SQLITE_FULL, _SQLITE_IOERR):
                 self._let_go(str(error))
                 self._enter(events, rows)
             # Else the journal has it, and the index catches up when it is opened next.
