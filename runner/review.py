@@ -430,6 +430,9 @@ class _Reviewing:
 
     def _params_of_gates(self, gates: Sequence[Gate]) -> list[str]:
         """Return the parameters that gates differ by, or none if they differ by something else, too."""
+        assert self.case.reference is not None
+        if self.case.reference.record.started.definition != self.pipeline.digest:
+            return []  # with the values of then, gates that are new may decide otherwise
         found = [self._params_of_gate(gate) for gate in gates]
         return list(dict.fromkeys(name for names in found for name in names)) if all(found) else []
 

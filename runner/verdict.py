@@ -347,8 +347,8 @@ class _Judge:
         read = {name for name, *_ in made.ended.reads}
         unread = sorted(step.reads - read)
         consumed = made.consumed(unread)
-        for source in unread if made.record else ():
-            if source not in consumed and source not in step.unguarded:  # those are causes of its own
+        for source in unread if made.record and step.kind != "foreach" else ():
+            if source not in consumed and source not in step.unguarded:  # those, and items, are causes of its own
                 now = self.now.get(source)
                 yield Cause("upstream", source, "none", now.status if now else "not known")
         for source, then in consumed.items():

@@ -423,7 +423,7 @@ def test_a_step_that_is_new_in_an_inner_pipeline_is_the_cause(project):
           r: {kind: shell, env: {N: $(steps.sub.count)}, script: echo > o, outputs: {o: {type: file}}}
     """)
     project.runner("apply", "p.yaml")
-    project.write(inner_yaml=inner + "          b: {kind: shell, script: echo}\n")
+    project.write(inner_yaml=inner.replace("          a: ", "          b: {kind: shell, script: echo}\n          a: "))
     project.request("select: [r]")
     assert (
         "STALE  upstream sub[x=1]: succeeded -> not known (upstream sub[x=1]/b: none -> not known)"
