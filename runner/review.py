@@ -290,7 +290,8 @@ class _Reviewing:
                 if name in wanted or (name in self.frontier and behind & wanted):
                     above[name] = behind
         last = above.keys() - set[str]().union(*above.values())
-        if wanted <= last | self._settled(last):
+        # A gate that is accepted changes what the gates behind it decide, and so their causes.
+        if wanted <= last | self._settled(last) and last.isdisjoint(self.graph.ancestors(last)):
             yield _accept([pair for name in above if name in last for pair in self._accepts(name)])
 
     def _take_back(self, params: Sequence[str]) -> Iterator[Remedy]:
@@ -431,8 +432,9 @@ class _Reviewing:
     def _params_of_gates(self, gates: Sequence[Gate]) -> list[str]:
         """Return the parameters that gates differ by, or none if they differ by something else, too."""
         assert self.case.reference is not None
-        if self.case.reference.record.started.definition != self.pipeline.digest:
-            return []  # with the values of then, gates that are new may decide otherwise
+        started = self.case.reference.record.started
+        if started.definition != self.pipeline.digest or started.accepted:
+            return []  # a gate that is new, or that was accepted then, may decide otherwise with the values of then, too
         found = [self._params_of_gate(gate) for gate in gates]
         return list(dict.fromkeys(name for names in found for name in names)) if all(found) else []
 
