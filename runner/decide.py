@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import ClassVar
@@ -172,23 +172,31 @@ class _Deciding:
         """The newest finished run."""
         return next(iter(self.today.past.finished(self.pipeline.name)), None)
 
+    @cached_property
+    def any_past(self) -> bool:
+        """Whether there is a result to compare with."""
+        return self.reference is not None or self.lineage.knows(self.pipeline.name)
+
     def _mark_twins(self) -> None:
         """Of steps that do the same work in this run, one does it: each of them may be the one that does not."""
         twins: dict[str, list[Run]] = {}
         open_steps: list[Step] = []  # what they do depends on steps that run
+        steps = self.pipeline.steps
         for name, decision in self.decisions.items():
             if isinstance(decision, Run) and decision.lookup:
                 if decision.fingerprint:
                     twins.setdefault(decision.fingerprint, []).append(decision)
+                elif steps[name].foreach is None:
+                    open_steps.append(steps[name])
                 else:
-                    step = self.pipeline.steps[name]
-                    open_steps += as_written(step) if step.deferred else (step,)
-        alike = {_likeness(step) for step in open_steps} if twins else set()
+                    open_steps += as_written(steps[name])
+        likely = {_likeness(steps[several[0].step]) for several in twins.values()}
+        alike = {own for step in open_steps if (own := _likeness(step)) in likely} if likely else set()
         for several in twins.values():
             names = [decision.step for decision in several]
             for decision in several:
                 others = ", ".join(name for name in names[:4] if name != decision.step)
-                if not others and _likeness(self.pipeline.steps[decision.step]) not in alike:
+                if not others and _likeness(steps[decision.step]) not in alike:
                     continue
                 may = decision.may if "cached" in decision.may else ("cached", *decision.may)
                 reasons = (*decision.reasons, *([f"the same work as {others}"] if others else []))
@@ -447,7 +455,7 @@ class _Deciding:
 
     def _changes(self, step: Step) -> list[str]:
         """Say what differs in the step itself from its newest result, or from the one that the reference run has."""
-        made = self._compared(step)
+        made = self._compared(step) if self.any_past else None
         if made is None:
             return ["it is new"] if self.newest is not None else []
         ended = made.ended
@@ -464,10 +472,12 @@ class _Deciding:
         return self.lineage.made(step.name, self.reference.record) or self.lineage.newest(step.name, self.pipeline.name)
 
 
-def _likeness(step: Step) -> tuple[object, ...]:
+def _likeness(step: Step) -> Hashable:
     """Return what two steps have in common that may turn out to do the same work, whatever they read."""
-    script = step.own["script"] if step.kind == "shell" else ""
-    return step.kind, script, frozenset(step.env), frozenset(step.inputs), frozenset(step.outputs), step.code
+    if step.kind == "shell":
+        script: str = step.own["script"]  # nothing is put into it
+        return script
+    return step.kind, frozenset(step.env), frozenset(step.inputs), frozenset(step.outputs), step.code
 
 
 def taken(success: StepEnded, step: Step, evaluated: Evaluated) -> StepEnded:

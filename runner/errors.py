@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 
 from .frozen import frozen
 
+# Patterns are compiled where they are used: at each start that would take longer than what most starts need them for.
 SHOWN = 20  # diagnostics printed before the rest is only counted
 MANY = 200  # mistakes of one stage after which nobody looks for more: each costs a search for its place and remedy
-_WORD = re.compile(r"\S{1001,}")  # a name that is too long
+_WORD = r"\S{1001,}"  # a name that is too long
 _LONGEST = 1000  # characters of a text that is shown; what a file says in a name may have millions
 
 
@@ -58,7 +59,7 @@ class RunnerError(Exception):
         self.code = code
 
     def __str__(self) -> str:
-        text = _shown(_WORD.sub(lambda found: _short(found[0]), self.text))
+        text = _shown(re.sub(_WORD, lambda found: _short(found[0]), self.text))
         head = f"error[{self.code}]: {text}" if self.code else f"error: {text}"
         return f"{head}\n  = help: {_shown(self.help)}" if self.help else head
 
@@ -167,10 +168,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _shown(text: str, foreign: re.Pattern[str] | None = None) -> str:
+def _shown(text: str, foreign: str = "") -> str:
     """Return a text that can be shown: what a file says moves no cursor, and gives no command to who reads lines."""
-    return "\n".join(printable(line) for line in (foreign or _COMMAND).sub(r"\\n", text).split("\n"))
+    return "\n".join(printable(line) for line in re.sub(foreign or _COMMAND, r"\\n", text).split("\n"))
 
 
-_NO_RUN = re.compile(r"\n(?!  (\d{8}-|\.\.\. |and ))")  # the one text of several lines is a list of runs
-_COMMAND = re.compile(r"\n(?!\s*[\w./|=\[])")  # none of our own lines begins so; `::error::` of a CI does
+_NO_RUN = r"\n(?!  (\d{8}-|\.\.\. |and ))"  # the one text of several lines is a list of runs
+_COMMAND = r"\n(?!\s*[\w./|=\[])"  # none of our own lines begins so; `::error::` of a CI does

@@ -67,10 +67,17 @@ class Lineage:
         for record in self._recent_of(pipeline):
             if name in record.steps:
                 return self.made(name, record)
+        maker = self._makers(pipeline).get(name)
+        return self.made(name, self.run(maker)) if maker else None
+
+    def knows(self, pipeline: str) -> bool:
+        """Whether there is any result of a pipeline."""
+        return any(True for _ in self._recent_of(pipeline)) or bool(self._makers(pipeline))
+
+    def _makers(self, pipeline: str) -> Mapping[str, str]:
         if pipeline not in self._successes:
             self._successes[pipeline] = self._past.newest(pipeline)
-        maker = self._successes[pipeline].get(name)
-        return self.made(name, self.run(maker)) if maker else None
+        return self._successes[pipeline]
 
     def _recent_of(self, pipeline: str) -> Iterator[RunRecord]:
         """Yield the newest finished runs, each read once for all steps."""

@@ -301,7 +301,7 @@ _DEEPEST = 200  # pipelines one inside another; no name has more parts
 
 # --- the grammar ------------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(
+_TOKEN = (
     r"(?P<space>\s+)"
     r"|(?P<range>\.\.)"
     r"|(?P<sign>[()+])"
@@ -318,9 +318,9 @@ class _Token(NamedTuple):
 
 @lru_cache(maxsize=16)  # the long ones are asked several times what they use
 def _tokens(text: str) -> list[_Token]:
-    tokens, at = [], 0
+    tokens, at, token = [], 0, re.compile(_TOKEN)
     while at < len(text):
-        found = _TOKEN.match(text, at)
+        found = token.match(text, at)
         if not found:
             raise SelectorError(
                 "E401",

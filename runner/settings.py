@@ -177,8 +177,8 @@ def _kind(value: Any) -> str:
     return next((word for kind, word in _WORDS.items() if isinstance(value, kind)), "a date or time")
 
 
-_HEADER = re.compile(r"\s*\[+\s*[\"']?([\w-]+)")
-_KEY = re.compile(r"(?:^|[{,.])\s*([\"']?)([\w-]+)\1\s*(?=[.=])")
+_HEADER = r"\s*\[+\s*[\"']?([\w-]+)"
+_KEY = r"(?:^|[{,.])\s*([\"']?)([\w-]+)\1\s*(?=[.=])"
 
 
 class _Places:
@@ -201,10 +201,10 @@ class _Places:
         section = ""
         for number, line in enumerate(self.lines, 1):
             code = line.partition("#")[0]
-            if head := _HEADER.match(code):
+            if head := re.match(_HEADER, code):
                 section = head[1]
                 found.setdefault((section, ""), (number, head.start(1) - head[0].count("[") + 1))
                 continue
-            for key in _KEY.finditer(code):
+            for key in re.finditer(_KEY, code):
                 found.setdefault((section, key[2]), (number, key.start(2) + 1))
         return found

@@ -87,13 +87,15 @@ class _Looking:
     def __init__(self, plan: Plan, project: Project, made_with: MadeWith) -> None:
         self.plan, self.project, self.made_with = plan, project, made_with
         self.before: dict[str, Before] = {}
+        steps = plan.pipeline.steps
         for name, decision in plan.decisions.items():
-            if isinstance(decision, Kept):
+            if isinstance(decision, Run):
+                if not decision.may and steps[name].items:
+                    self._join(steps[name])
+            elif isinstance(decision, Kept):
                 self.before[name] = decision.past.before()
             elif isinstance(decision, Skip):
                 self.before[name] = Before("skipped")
-            elif plan.pipeline.steps[name].items and not decision.may:
-                self._join(plan.pipeline.steps[name])
         self.programs: dict[tuple[str, str, str], str] = {}
         self.there: set[Any] = set()  # programs that are on the PATH of steps
         # A text that is too long to be an argument or a variable of a process.
@@ -112,7 +114,7 @@ class _Looking:
 
     def wrongs(self) -> Iterator[Wrong]:
         """Yield what is wrong, step by step."""
-        steps, there, any_known = self.plan.pipeline.steps, self.there, bool(self.before)
+        steps, there, any_known, long = self.plan.pipeline.steps, self.there, bool(self.before), self.long
         for name, decision in self.plan.decisions.items():
             if not isinstance(decision, Run):
                 continue
@@ -128,11 +130,11 @@ class _Looking:
                 yield from self._axes(step)
                 continue
             # Of most steps there is nothing to look at: it is looked for fast.
-            known = not decision.fingerprint and (not step.reads or (any_known and self.before.keys() >= step.reads))
-            if step.computed or known or self.long:
+            computed, reads, field = step.computed, step.reads, step.kind
+            known = not decision.fingerprint and (not reads or (any_known and self.before.keys() >= reads))
+            if computed or known or long:
                 yield from self._step(step, self.before, known)
-            field = step.kind
-            if (field == "command" or field == "shell") and (step.computed or step.own[field][0] not in there):
+            if (field == "shell" or field == "command") and (computed or step.own[field][0] not in there):
                 yield from self._program(step, decision.may)
         for step in self.plan.pipeline.finals.values() if self.plan.runs else ():
             if step.when is True:

@@ -43,18 +43,16 @@ class Artifact(Marked):
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SHORT = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d|w)\Z", re.A)
-_ISO = re.compile(
-    r"P(?:(\d{1,9})W)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?\Z", re.A
-)
+_SHORT = r"(\d{1,12}(?:\.\d{1,12})?)(ms|s|m|h|d|w)\Z"
+_ISO = r"P(?:(\d{1,9})W)?(?:(\d{1,9})D)?(?:T(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?\Z"
 DURATION_HELP = "write 500ms, 30s, 10m, 2h, 7d, 1w or ISO 8601 (PT30M, P30D)"
 
 
 def to_seconds(text: str) -> float:
     """Return the seconds of a duration; raises ValueError for any other text."""
-    if found := _SHORT.match(text):
+    if found := re.match(_SHORT, text, re.A):
         return float(found.group(1)) * _UNITS[found.group(2)]
-    found = _ISO.match(text)
+    found = re.match(_ISO, text, re.A)
     if not found or not any(found.groups()):
         raise ValueError(f"{text!r} is not a duration")
     parts = [float(part or 0) for part in found.groups()]
@@ -80,13 +78,13 @@ def to_processors(value: Any) -> float:
     return found
 
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(B|K|M|G|T|Ki|Mi|Gi|Ti)\Z", re.A)
+_SIZE = r"(\d{1,15}(?:\.\d{1,9})?)(B|K|M|G|T|Ki|Mi|Gi|Ti)\Z"
 _FACTORS = {"B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def to_bytes(text: str) -> int:
     """Return the bytes of a size (`512M`, `1.5Gi`); raises ValueError for any other text."""
-    found = _SIZE.match(text)
+    found = re.match(_SIZE, text, re.A)
     if not found:
         raise ValueError(f"{text!r} is not a size")
     return int(float(found.group(1)) * _FACTORS[found.group(2)])

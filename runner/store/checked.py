@@ -13,8 +13,8 @@ from typing import Any
 from ..pipeline import RunRequest
 from ..record import EVENTS, Event, of_json
 
-RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # an id is the name of a folder
-_DIGEST = re.compile(r"[a-z0-9]{1,20}:[0-9a-f]{1,128}|")
+RUN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # an id is the name of a folder
+_DIGEST = r"[a-z0-9]{1,20}:[0-9a-f]{1,128}|"
 LAST_DATE = 253_402_300_799  # seconds
 _MOST = 1 << 62  # of counts, bytes and seconds
 
@@ -23,7 +23,7 @@ Check = Callable[[Any], bool]
 
 def is_run(id: object) -> bool:
     """Whether this can be the id of a run: it becomes the name of a folder."""
-    return type(id) is str and RUN.fullmatch(id) is not None
+    return type(id) is str and re.fullmatch(RUN, id) is not None
 
 
 def event(value: Any) -> Event:
@@ -112,7 +112,7 @@ def is_output(value: Any) -> bool:
         return True
     size = value.get("size", 0)
     return (
-        type(value["digest"]) is str and bool(_DIGEST.fullmatch(value["digest"]))
+        type(value["digest"]) is str and bool(re.fullmatch(_DIGEST, value["digest"]))
         and type(size) is int and 0 <= size < _MOST and type(value.get("name", "")) is str
     )  # fmt: skip
 
@@ -190,6 +190,6 @@ def manifest(value: Any) -> Any:
     for path, kind, content, size in value["entries"] if value["format"] == 1 else ():
         if not (_text(path) and _text(kind) and type(size) is int):
             raise ValueError("entries")
-        if type(content) is not str or (kind in ("file", "exec") and not _DIGEST.fullmatch(content)):
+        if type(content) is not str or (kind in ("file", "exec") and not re.fullmatch(_DIGEST, content)):
             raise ValueError("entries")
     return value
