@@ -58,6 +58,11 @@ def ask(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def console(folder: Path, *args: str) -> str:
+    """Run a command in a fork; return all that it prints, stdout and stderr in the order in which they come."""
+    return _forked(folder, args, together=True).stdout
+
+
 def answered(folder: Path, *args: str, warm: Path | None = None, uid: int = 0) -> tuple[int, str]:
     """Run a command in a fork; return its exit code, and all that it printed. One that hangs is killed: -9.
 
@@ -69,13 +74,13 @@ def answered(folder: Path, *args: str, warm: Path | None = None, uid: int = 0) -
 
 
 def _forked(
-    folder: Path, args: Sequence[str], warm: Path | None = None, uid: int = 0
+    folder: Path, args: Sequence[str], warm: Path | None = None, uid: int = 0, together: bool = False
 ) -> subprocess.CompletedProcess[str]:
     _load_all()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if pid == 0:
-            _child(folder, args, (out.fileno(), err.fileno()), warm, uid)
+            _child(folder, args, (out.fileno(), (out if together else err).fileno()), warm, uid)
         timer = Timer(60, os.kill, (pid, 9))
         timer.start()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
