@@ -105,7 +105,7 @@ FILES = {
     ),
     "E102": Example(
         "Wrong YAML type",
-        "A field has a value of the wrong YAML type, for example a number instead of a mapping.",
+        "A field has a value of the wrong YAML type, for example a number instead of a string.",
         "Write a value of the type that the message names.",
         pipeline("""
             steps:
@@ -169,9 +169,9 @@ FILES = {
         """),
     ),
     "E107": Example(
-        "Value is not one of the allowed words",
-        "A field accepts only certain words, and its value is another one.",
-        "Write one of the words that the message lists.",
+        "Value is not in the allowed set",
+        "A field accepts a fixed set of values, and the given value is not one of them.",
+        "Write one of the values that the message lists.",
         pipeline("""
             steps:
               load:
@@ -181,7 +181,7 @@ FILES = {
     ),
     "E108": Example(
         "Invalid value",
-        "A value has the right type, but its form or range is wrong. Names, durations, sizes, paths and numbers have such rules.",
+        "A value has the right type, but its form or range is wrong. Names, durations, sizes, paths and numbers have such rules. YAML tags and keys that are not strings have this code too.",
         "Write a value that follows the rule in the message.",
         pipeline("""
             steps:
@@ -194,7 +194,7 @@ FILES = {
     "E109": Example(
         "File or program not found",
         "The pipeline or the request names a file, a folder or a program that does not exist.",
-        "Correct the path, or create the file. Paths are relative to the file that contains them.",
+        "Correct the path, which is relative to the file that contains it, or create the missing file.",
         pipeline("""
             steps:
               load:
@@ -217,7 +217,7 @@ FILES = {
         """),
     ),
     "E111": Example(
-        "YAML split an expression",
+        "Unquoted comma in an expression",
         "In a list in brackets, YAML splits an unquoted expression at its comma.",
         "Put the expression in quotes.",
         pipeline("""
@@ -242,7 +242,7 @@ FILES = {
     ),
     "E121": Example(
         "Fields that do not fit together",
-        "Two fields contradict each other, or a field has no meaning for this type or kind.",
+        "Two fields contradict each other, or a field does not apply to this type or kind.",
         "Remove one of the fields, or add the field that the message asks for.",
         pipeline("""
             steps:
@@ -272,7 +272,7 @@ FILES = {
     ),
     "E123": Example(
         "Inherited parameter value is no longer valid",
-        "The request takes the value of a parameter from the reference run, and the pipeline no longer accepts this value.",
+        "The request inherits a parameter value from the reference run, and the pipeline no longer accepts this value.",
         "Set the parameter in `params`, or add it to `reset`.",
         pipeline("""
             params:
@@ -315,8 +315,8 @@ COMPILED = {
         """),
     ),
     "E202": Example(
-        "Unknown name in an expression",
-        "An expression names a parameter, an output, an axis, a secret or a runtime that does not exist.",
+        "Unknown name",
+        "An expression or a field names a parameter, output, axis, secret or runtime that does not exist.",
         "Correct the name, or declare it.",
         pipeline("""
             params:
@@ -329,7 +329,7 @@ COMPILED = {
     ),
     "E203": Example(
         "Invalid expression",
-        "An expression has a syntax error, or its operands have the wrong types.",
+        "An expression has a syntax error, its operands have the wrong types, or a value in it may be missing.",
         "Correct the expression at the marked place.",
         pipeline("""
             params:
@@ -342,8 +342,8 @@ COMPILED = {
         """),
     ),
     "E204": Example(
-        "One expression is needed",
-        "This field needs exactly one expression, without text around it.",
+        "A single expression is required",
+        "This field requires exactly one expression, without text around it.",
         "Write the whole value as one `$( ... )`.",
         pipeline("""
             params:
@@ -360,7 +360,7 @@ COMPILED = {
     ),
     "E205": Example(
         "Expression or value is not allowed here",
-        "This field accepts no expression, or not this kind of value. Such fields must be known before the run starts, or need text.",
+        "This field accepts no expressions, or no values of this type. For example, the runner must know `code` before the run starts.",
         "Write a literal, or use the value in a field that allows it.",
         pipeline("""
             params:
@@ -409,7 +409,7 @@ COMPILED = {
     ),
     "E208": Example(
         "Pipelines contain each other",
-        "A pipeline contains itself, directly or through other pipelines, or pipelines are nested too deeply.",
+        "A pipeline contains itself, directly or through other pipelines, or the pipelines are nested too deeply.",
         "Remove the `pipeline` step that closes the cycle.",
         pipeline("""
             steps:
@@ -420,7 +420,7 @@ COMPILED = {
     ),
     "E209": Example(
         "Invalid fan-out",
-        "The axes of a `foreach` give no item, the same item twice, or more items than `max_items`.",
+        "The axes of a `foreach` result in no items, in a duplicate item, or in more items than `max_items`.",
         "Change the values of the axis, or raise `max_items`.",
         pipeline("""
             steps:
@@ -434,7 +434,7 @@ COMPILED = {
     ),
     "E210": Example(
         "Expression in a shell script",
-        "The runner replaces no expressions in the text of a `shell` step, because values could be run as code.",
+        "The runner does not replace expressions in the text of a `shell` step, because values could be run as code.",
         "Pass the value in `env`, and read it as a shell variable.",
         pipeline("""
             params:
@@ -459,8 +459,8 @@ COMPILED = {
         """),
     ),
     "E212": Example(
-        "Paths of outputs overlap",
-        "Two outputs of a step have equal or nested paths, or an output has the path of an input or of code.",
+        "Output paths overlap",
+        "Two outputs of a step have equal or nested paths, or an output has the path of an input or a code file.",
         "Give each output a path of its own.",
         pipeline("""
             steps:
@@ -474,7 +474,7 @@ COMPILED = {
     ),
     "E213": Example(
         "Undeclared project file in a command",
-        "A command names a file of the project that the step does not declare. The step could not see it in its working directory.",
+        "A command names a project file that the step does not declare. The working directory of the step contains declared files only.",
         "Add the file to `code` or to `inputs`.",
         pipeline("""
             steps:
@@ -487,7 +487,7 @@ COMPILED = {
     "E214": Example(
         "Secret outside `env`",
         "A secret is used in a command, in a condition, or inside a longer text.",
-        "Give a variable in `env` the secret as its whole value.",
+        "Set a variable in `env` to the secret alone, and read this variable in the program.",
         pipeline("""
             secrets:
               token: {env: SALES_TOKEN}
@@ -573,7 +573,7 @@ COMPILED = {
     ),
     "E219": Example(
         "Expression has no value",
-        "The values are known, and an expression has no result for them. A division by zero is an example.",
+        "An expression has no result for the values of this run, for example because it divides by zero.",
         "Change the parameter, or handle this case in the expression.",
         pipeline("""
             params:
@@ -587,7 +587,7 @@ COMPILED = {
     ),
     "E220": Example(
         "Output missing or not as declared",
-        "A step ended successfully, but a declared output is missing, cannot be read, or has another type.",
+        "A step ended successfully, but a declared output is missing, is unreadable, or has another type. A value that is not declared has this code too.",
         "Write the output to its declared path, or declare it as `optional: true`.",
         pipeline("""
             steps:
@@ -601,7 +601,7 @@ COMPILED = {
     ),
     "E221": Example(
         "Value cannot be extracted from an output",
-        "A value output reads a JSON file that is missing or too large, is not JSON, or lacks the given pointer.",
+        "A value output comes from a file that is missing, is too large, is not JSON, or does not contain `pointer`.",
         "Write valid JSON that contains the place that `pointer` names.",
         pipeline("""
             steps:
@@ -616,7 +616,7 @@ COMPILED = {
     ),
     "E222": Example(
         "Value of the wrong type",
-        "A step or a callback gave a value that has another type than declared, or that contains a secret.",
+        "A step or a callback returned a value that does not have the declared type, or that contains a secret.",
         "Write a value of the declared type, or change the declaration.",
         pipeline("""
             steps:
@@ -666,7 +666,7 @@ SELECTION = {
     ),
     "E403": Example(
         "Selection with a hole",
-        "A path leads from a selected step through an unselected step to a selected step. The last step would read a result that is out of date.",
+        "An unselected step lies between two selected steps. The later step would read an outdated result.",
         "Select the steps between, or run the parts one after another.",
         pipeline(CHAIN) | request("select: [load, report]\n"),
         PLAN_RUN,
@@ -707,7 +707,7 @@ SELECTION = {
     ),
     "E407": Example(
         "Invalid plan file",
-        "The plan file is incomplete, or someone edited it after the runner wrote it.",
+        "The file is not a complete plan, or someone edited it after the runner wrote it.",
         "Write the plan again with `runner plan FILE --out PLAN`.",
         pipeline(CHAIN) | request("select: [load]\n"),
         (
@@ -727,9 +727,9 @@ FINDINGS = {
         ("runner apply pipeline.yaml", "echo 'seq 20 > rows.txt' > load.sh", "runner plan run.yaml"),
     ),
     "F202": Example(
-        "Another run gave another result",
-        "A step would be reused from the reference run. A later run executed it as it is today, and its output was different.",
-        "Select the step too, or use the later run as the reference run.",
+        "Another run produced a different result",
+        "A step would be reused from the reference run. Another run executed it with today's code and inputs, and produced a different output.",
+        "Select the step too, or use the other run as the reference run.",
         pipeline(LOAD_BY_SCRIPT)
         | {"load.sh": "seq 10 > rows.txt\n"}
         | request("labels: {stage: release}\n", "release.yaml")
@@ -748,7 +748,7 @@ FINDINGS = {
     ),
     "F203": Example(
         "Result of a reused step is unknown",
-        "A step would be reused, and the runner cannot decide whether it would give the same result today. For example, `runner store gc` removed the run that it would compare with.",
+        "The selection reads the result of a step, and the runner cannot decide whether it would give the same result today. For example, `runner store gc` removed the run that it needs for the comparison.",
         "Select the step too, or accept the result with a reason.",
         pipeline("""
             steps:
@@ -778,7 +778,7 @@ FINDINGS = {
     ),
     "F210": Example(
         "Parameter without effect in this run",
-        "The request changes a parameter, and only steps that are reused read it. The run would ignore the change.",
+        "The request changes a parameter, and only reused steps read it. The run would ignore the change.",
         "Select the steps that read the parameter, or remove it from `params`.",
         pipeline("""
             params:
@@ -803,8 +803,8 @@ FINDINGS = {
         PLAN_PART,
     ),
     "F211": Example(
-        "Parameter takes effect in a part of the steps",
-        "The request changes a parameter that selected steps and reused steps read. The run would combine results of two values.",
+        "Parameter takes effect in only some steps",
+        "The request changes a parameter that both selected and reused steps read. The run would mix results of two values.",
         "Select all steps that read the parameter, or remove it from `params`.",
         pipeline("""
             params:
@@ -829,9 +829,9 @@ FINDINGS = {
         PLAN_PART,
     ),
     "F220": Example(
-        "Condition or trigger would decide differently today",
-        "A condition, `when`, trigger or approval was decided in the reference run. With the values of today the decision would be different or is unknown.",
-        "Select the condition too, or accept its earlier decision with a reason.",
+        "Condition or trigger has a different result today",
+        "The reference run evaluated a condition, `when`, trigger or approval. With today's values the result would be different, or it is unknown.",
+        "Select the condition too, or accept its earlier result with a reason.",
         pipeline("""
             params:
               rows: {type: integer, default: 10}
@@ -855,9 +855,9 @@ FINDINGS = {
 
 WARNINGS = {
     "W310": Example(
-        "This machine lacks something for a step",
-        "A program, a tool of a runtime, or memory is missing on this machine. The step may not run at all, so the plan is valid.",
-        "Install the program, or run the pipeline on another machine.",
+        "This machine lacks a program or memory",
+        "A program, a tool of a runtime, or memory is missing on this machine. `runner apply` exits with code 6 if such a step is certain to run.",
+        "Install what is missing, or run the pipeline on another machine.",
         pipeline("""
             steps:
               load:

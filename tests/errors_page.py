@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
@@ -22,16 +23,23 @@ PAGE = Path(__file__).parent.parent / "docs/errors.md"
 HEAD = """\
 # Error codes
 
-Each message of the runner about a file, a selection or a plan has a code. This page explains each code, with an example
-and its remedy.
+Most messages about files, selections and plans have a code. This page explains each code, with an example and its
+remedy. A message looks like this:
 
-    pipeline.yaml:6:5: error[E101]: unknown field `comand` in steps.load (a command step)
+    pipeline.yaml:7:5: error[E101]: unknown field `comand` in steps.load (a command step)
 
-The message begins with the file, the line and the column. `E` is an error and `W` a warning; a warning stops nothing.
-`F` is a finding of a plan: nothing starts until you decide. The exit code is 2 after an error in a file, 3 after a
-finding, 1 after a failed run, and 6 for E301. Use `runner validate -o json` for the same fields as JSON.
+The message begins with the file, the line and the column. `runner validate -o json` prints the same fields as JSON.
 
-Each example is complete: copy the files into an empty folder and run the commands. Run ids, digests and times differ.
+| code | meaning | exit code |
+|---|---|--:|
+| `E` | an error in a file, a request or a plan file | 2 |
+| E220, E221, E222 | a step left wrong outputs, so the run failed | 1 |
+| E301 | a secret is missing on this machine | 6 |
+| `F` | a finding of a plan; nothing starts until you apply one of the listed remedies | 3 |
+| `W` | a warning; the command continues | 0 |
+
+Each example is complete: copy the files into an empty folder and run the commands. The page prints the output of the
+last command only. Run ids, digests and times differ on your machine.
 `python -m tests.errors_page` generates this page.
 """
 _LANGUAGES = {".yaml": "yaml", ".sh": "sh", ".ipynb": "json"}
@@ -49,11 +57,11 @@ def page(sections: Mapping[str, str]) -> str:
 def section(code: str, folder: Path) -> str:
     """Return the section of a code; its commands run in a new folder `project` of `folder`."""
     example = EXAMPLES[code]
-    out = [f'<a id="{code}"></a>', "", f"### {code} {example.title}", "", example.meaning, ""]
+    out = [f'<a id="{code}"></a>', "", f"### {code} {example.title}", "", _wrapped(example.meaning), ""]
     for name, text in example.files.items():
         out += [f"`{name}`:", "", f"```{_LANGUAGES[Path(name).suffix]}", *text.splitlines(), "```", ""]
     out += ["```console", *(f"$ {command}" for command in example.commands), printed(example, folder), "```", ""]
-    return "\n".join([*out, f"**Remedy:** {example.remedy}", ""])
+    return "\n".join([*out, _wrapped(f"**Remedy:** {example.remedy}"), ""])
 
 
 def printed(example: Example, folder: Path) -> str:
@@ -67,6 +75,10 @@ def printed(example: Example, folder: Path) -> str:
     for command in example.commands:
         said = _run(command, place)
     return said.rstrip().replace(str(folder), "/home/ada")
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _run(command: str, place: Path) -> str:
