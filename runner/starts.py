@@ -67,11 +67,14 @@ class Starts:
         self.tolerated = frozenset(n for n, s in self.steps.items() if s.on_failure == "continue")
         self.unsettled: dict[str, str] = {}  # step whose result or outcome of today is not known -> why
 
-    def opens(self, step: Step) -> bool | None:
-        """Return whether a step that has no result would start today; None if that is not known."""
-        trigger = self._trigger(step, frozenset())
-        when = self._when_today(step)
-        return False if trigger.open is False or when is False else trigger.open and when
+    def kept(self, step: Step) -> str | None:
+        """Return how a step that has no result would end without a start today, "" if it would start, None if unknown."""
+        trigger, when = self._trigger(step, frozenset()), self._when_today(step)
+        if when is False:
+            return "skipped"
+        if trigger.open is False:
+            return trigger.status
+        return "" if trigger.open and when else None
 
     def skipped_by(self, step: Step) -> frozenset[str] | None:
         """Return the steps that keep a step from starting today, whatever the others before it do; None if none does."""

@@ -145,9 +145,9 @@ class _Judge:
             self.starts.unsettled[step.name] = "never ran"
 
     def _would_leave(self, step: Step) -> Before | None:
-        opens = self.starts.opens(step)
-        if opens is not True:
-            return Before("skipped") if opens is False else None
+        kept = self.starts.kept(step)
+        if kept != "":
+            return None if kept is None else Before(kept)
         evaluated, _ = self._evaluated(step)
         if evaluated is None:
             return None

@@ -429,3 +429,21 @@ def test_a_step_that_is_new_in_an_inner_pipeline_is_the_cause(project):
         "STALE  upstream sub[x=1]: succeeded -> not known (upstream sub[x=1]/b: none -> not known)"
         in project.runner("plan", "run.yaml").out
     )
+
+
+def test_a_new_step_behind_one_that_fails_is_not_taken_for_a_skipped_one(project):
+    text = """
+        failure_policy: finish_independent
+        steps:
+          bad: {kind: shell, script: exit 1}
+          %s
+          r: {kind: shell, %s script: echo > o, outputs: {o: {type: file}}}
+          t: {kind: shell, env: {R: $(steps.r.outputs.o)}, script: cat "$R" > o, outputs: {o: {type: file}}}
+    """
+    project.pipeline(text % ("", ""))
+    project.runner("apply", "p.yaml")
+    project.pipeline(text % ("new: {kind: shell, needs: [bad], script: echo}", "needs: [new], trigger: none_failed,"))
+    project.request("select: [t]")
+    answer = project.runner("plan", "run.yaml")
+    assert answer.code == 3
+    assert "F220 r ran there; today it would not run: new ended upstream_failed, and r is reused." in answer.out
