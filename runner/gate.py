@@ -39,10 +39,10 @@ def gate(
     before = sorted(step.before)
     if any(name not in ends for name in before):
         return Wait()
-    if step.joins and (closed := _lacks_parts(step, ends, tolerated)):
-        return closed
     if skipped := skips(step, ends, taken):
         return skipped
+    if step.joins and (closed := _lacks_parts(step, ends, tolerated)):
+        return closed
     stopped = ""
     for name in before:
         end = ends[name]
