@@ -755,14 +755,14 @@ def waiting_plan(project: Project, store: LocalStore, record: RunRecord) -> tupl
     }  # fmt: skip
     reference = store.run(started.reference) if started.reference else None
     mode = request.effective_mode
-    anew = forced(request, spread, graph, reference)
+    never_cached = forced(request, spread, graph, reference)
     decisions: dict[str, Decision] = {
-        n: Run(step=n, lookup=looks_up(spread.steps[n], mode, anew)) if n in chosen else Cut(step=n)
+        n: Run(step=n, lookup=looks_up(spread.steps[n], mode, never_cached)) if n in chosen else Cut(step=n)
         for n in graph.order
     }
     plan = Plan(
         spread, graph, request, params, started.sources, selection_of(chosen, graph), Reference(reference, "") if reference else None,
-        mode, decisions, (), (), (), (), world, started.request_digest, started.plan_digest, forced=anew,
+        mode, decisions, (), (), (), (), world, started.request_digest, started.plan_digest, forced=never_cached,
     )  # fmt: skip
     now = engine.files_of(plan)  # of all fan-outs, as if none had been spread
     # What only a fan-out without items names was not asked for when the run began, if that was known then.

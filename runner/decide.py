@@ -370,10 +370,10 @@ class _Deciding:
             *(["selected"] if self.request.select is not None else []),
             f"its items are known once {reads} {'has' if ',' not in reads else 'have'} ended",
         ]
-        anew, all_anew = forced_inside(step, self.forced)
-        if anew:
-            reasons.append("forced" if all_anew else f"forced: {', '.join(anew)}")
-        lookup = looks_up(step, self.mode, self.forced) and not all_anew
+        inside, whole = forced_inside(step, self.forced)
+        if inside:
+            reasons.append("forced" if whole else f"forced: {', '.join(inside)}")
+        lookup = looks_up(step, self.mode, self.forced) and not whole
         return Run(step=step.name, reasons=tuple(reasons), may=("cached", *may) if lookup else may, lookup=lookup)
 
     def _at_once(self, step: Step, known: bool, may: tuple[str, ...]) -> Decision:
@@ -401,10 +401,10 @@ class _Deciding:
         return (f"input from {', '.join(running)}",) if running else ()
 
     def _process(self, step: Step, may: tuple[str, ...]) -> Decision:
-        anew = bool(self.forced) and is_forced(step, self.forced)
-        lookup = not anew and looks_up(step, self.mode)
+        is_named = bool(self.forced) and is_forced(step, self.forced)
+        lookup = not is_named and looks_up(step, self.mode)
         reasons = ["selected"] if self.request.select is not None else []
-        if anew:
+        if is_named:
             reasons.append("forced")
         elif not step.outputs:
             reasons.append("it has no outputs: it acts on the world")
@@ -449,7 +449,7 @@ class _Deciding:
             may = ("cached", *may)
         return Run(
             step=step.name, reasons=tuple(reasons) or ("nothing stored has its fingerprint",), may=may, lookup=lookup and not expired,
-            only_mode=self.mode == "full" and not anew and step.cache.enabled and bool(step.outputs) and not expired,
+            only_mode=self.mode == "full" and not is_named and step.cache.enabled and bool(step.outputs) and not expired,
             fingerprint=evaluated.fingerprint if evaluated else "",
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Request x pipeline x reference run -> the steps that run anew, whatever is stored, also those of items to come."""
+"""Request x pipeline x reference run -> the steps that never take a stored result, also inside items to come."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def forced(request: RunRequest, pipeline: Pipeline, graph: Graph, reference: Run
 
 
 def forced_inside(fan: Step, forced: frozenset[str]) -> tuple[list[str], bool]:
-    """Return what runs anew of a fan-out without items, in the order of the file, and whether that is all of it."""
+    """Return the forced steps of a fan-out without items, in the order of the file, and whether these are all of its steps."""
     able = [step.name for step in as_written(fan) if not step.joins and step.cache.enabled]
     found = [name for name in able if name in forced]
     return found, bool(found) and len(found) == len(able)
 
 
 def is_forced(step: Step, forced: frozenset[str]) -> bool:
-    """Whether a step runs anew: it, or what it was before its items were known, is named."""
+    """Whether a step is forced under its own name, or under the one it had before its items were known."""
     return not forced.isdisjoint(_names(step))
 
 

@@ -64,7 +64,7 @@ class Plan:
     request_digest: str
     digest: str = ""
     code_changes: tuple[CodeChange, ...] = ()
-    forced: frozenset[str] = frozenset()  # what runs anew, also of items to come
+    forced: frozenset[str] = frozenset()  # steps that never take a stored result, also inside items to come
 
     @property
     def runs(self) -> list[str]:

@@ -100,7 +100,8 @@ class _Reviewing:
         found = {*self.selection.frontier}
         for name in reversed(self.selection.closure):
             if name in found:
-                found.update(self.standing.skipped.get(name) or self.graph.before[name])
+                # A `when` of parameters alone is skipped by no step: then nothing before it matters.
+                found.update(self.standing.skipped[name] if name in self.standing.skipped else self.graph.before[name])
         return found
 
     def _settled(self, accepted: Set[str]) -> set[str]:

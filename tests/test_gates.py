@@ -447,3 +447,12 @@ def test_a_new_step_behind_one_that_fails_is_not_taken_for_a_skipped_one(project
     answer = project.runner("plan", "run.yaml")
     assert answer.code == 3
     assert "F220 r ran there; today it would not run: new ended upstream_failed, and r is reused." in answer.out
+
+
+def test_what_comes_before_a_step_that_its_own_when_keeps_skipping_is_not_asked():
+    steps = """
+  a: {kind: command, command: [a], outputs: {o: {type: file, path: o.txt}}%s}
+  s: {kind: command, command: [s], needs: [a], when: $(params.low), outputs: {o: {type: file, path: o.txt}}}
+  r: {kind: command, command: [r, '$(coalesce(steps.s.outputs.o, "none"))'], outputs: {o: {type: file, path: o.txt}}}
+"""
+    assert texts(edited(PARAMS + steps % "", PARAMS + steps % ", when: $(params.low)", "select: [r]")) == []
