@@ -80,6 +80,22 @@ steps:
     needs: [clean]
 """
 
+ROWS_OF_A_PARAM = pipeline("""
+    params:
+      rows: {type: integer, default: 10}
+    steps:
+      load:
+        kind: shell
+        env:
+          ROWS: $(params.rows)
+        script: seq "$ROWS" > rows.txt
+        outputs:
+          rows: {type: file, path: rows.txt}
+      report:
+        kind: command
+        command: [wc, -l, $(steps.load.outputs.rows)]
+""")
+
 FILES = {
     "E100": Example(
         "The file cannot be parsed",
@@ -274,22 +290,7 @@ FILES = {
         "Inherited parameter value is no longer valid",
         "The request inherits a parameter value from the reference run, and the pipeline no longer accepts this value.",
         "Set the parameter in `params`, or add it to `reset`.",
-        pipeline("""
-            params:
-              rows: {type: integer, default: 10}
-            steps:
-              load:
-                kind: shell
-                env:
-                  ROWS: $(params.rows)
-                script: seq "$ROWS" > rows.txt
-                outputs:
-                  rows: {type: file, path: rows.txt}
-              report:
-                kind: command
-                command: [wc, -l, $(steps.load.outputs.rows)]
-        """)
-        | request("select: [report]\n"),
+        ROWS_OF_A_PARAM | request("select: [report]\n"),
         (
             "runner apply pipeline.yaml",
             "sed -i 's/default: 10/default: 5, maximum: 5/' pipeline.yaml",
@@ -780,21 +781,7 @@ FINDINGS = {
         "Parameter without effect in this run",
         "The request changes a parameter, and only reused steps read it. The run would ignore the change.",
         "Select the steps that read the parameter, or remove it from `params`.",
-        pipeline("""
-            params:
-              rows: {type: integer, default: 10}
-            steps:
-              load:
-                kind: shell
-                env:
-                  ROWS: $(params.rows)
-                script: seq "$ROWS" > rows.txt
-                outputs:
-                  rows: {type: file, path: rows.txt}
-              report:
-                kind: command
-                command: [wc, -l, $(steps.load.outputs.rows)]
-        """)
+        ROWS_OF_A_PARAM
         | request("""
             select: [report]
             params:
